@@ -1,0 +1,104 @@
+"""The interface to any exchange, and what each form can do.
+
+A form (Binance spot is the first) turns its wire into the types of core/model.py and
+its failures into core/errors.py. tests/test_exchange_conformance.py runs against every
+form; whoever adds one adds it there.
+
+Contract, for every form:
+- Reads raise `Unavailable` (already tried 3 times, 1 s apart) or `Refused`.
+- `place` sends exactly once. It raises `OutcomeUnknown` when the answer was lost,
+  `Refused` when nothing was done for certain. It never repeats.
+- Prices, quantities and fees are exact Decimals. No symbol is taken apart by its text.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from decimal import Decimal
+
+from core.errors import Unsupported
+from core.model import Balance, Candles, Fill, OrderRequest, Symbol, Update, Venue
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a form can do at all; a symbol may allow less (`Symbol.order_types`)."""
+
+    markets: frozenset[str] = frozenset({"spot"})
+    order_kinds: frozenset[str] = frozenset({"MARKET", "LIMIT"})
+    lives: frozenset[str] = frozenset({"GTC", "IOC", "FOK"})
+    protection: bool = False  # can hold a stop and a target for us
+    shorts: bool = False
+    # How long a client id keeps guarding against a second order: "open" (only while the
+    # first is open, as on Binance), "forever", or "never".
+    client_id_unique: str = "open"
+    timeframes: tuple[str, ...] = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w")
+
+
+@dataclass(frozen=True, slots=True)
+class TimeReading:
+    """One look at the exchange's clocks. On a real exchange both are one and speed is 1."""
+
+    server_ms: int
+    market_ms: int
+    speed: float = 1.0
+
+
+class Exchange(ABC):
+    """One account on one exchange."""
+
+    venue: Venue
+    capabilities: Capabilities
+
+    @abstractmethod
+    def time(self) -> TimeReading:
+        """The exchange's clocks now."""
+
+    @abstractmethod
+    def symbol(self, name: str) -> Symbol:
+        """One symbol with its rules, fresh from the exchange; `NotFound` if there is none."""
+
+    @abstractmethod
+    def symbols(self) -> list[Symbol]:
+        """Every symbol (for a search and for utilities; a bot asks for its own only)."""
+
+    @abstractmethod
+    def candles(self, symbol: str, timeframe: str, limit: int, start_ms: int | None = None) -> Candles:
+        """The last `limit` candles (or the first ones from `start_ms`), oldest first, the open one included."""
+
+    @abstractmethod
+    def price(self, symbol: str) -> Decimal:
+        """The last price."""
+
+    @abstractmethod
+    def balances(self) -> dict[str, Balance]:
+        """Every asset the account holds, by name; assets it holds none of may be missing."""
+
+    @abstractmethod
+    def place(self, request: OrderRequest) -> Update:
+        """Send one order, once. The update carries the fills that the answer told."""
+
+    @abstractmethod
+    def cancel(self, symbol: str, client_id: str) -> Update:
+        """Cancel one open order; `OrderNotFound` when none is open under this id."""
+
+    @abstractmethod
+    def order(self, symbol: str, client_id: str) -> Update:
+        """One order by its client id, without fills; `OrderNotFound` when it isn't known (yet)."""
+
+    @abstractmethod
+    def open_orders(self, symbol: str | None = None) -> list[Update]:
+        """All open orders of the account (anyone's), without fills."""
+
+    @abstractmethod
+    def fills(self, symbol: str, order_id: str | None = None, since_ms: int | None = None) -> list[Fill]:
+        """Executions of one order, or of the symbol since a time, oldest first."""
+
+    def recv_window_ms(self) -> int:
+        """How long after its time stamp the exchange may still accept a request."""
+        return 5000
+
+    def require(self, condition: bool, what: str) -> None:
+        if not condition:
+            raise Unsupported(f"{self.venue.exchange} {self.venue.market} can't do this: {what}")
