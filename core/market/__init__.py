@@ -1,0 +1,1 @@
+"""What holds of any market: timeframes, the price path, triggers; pure and without disk or network."""
