@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -153,12 +154,13 @@ def frame(rows: Iterable[KlineRow]) -> pd.DataFrame:
 def rows_of(candles: pd.DataFrame) -> list[KlineRow]:
     """The table as 12-field rows, for strategies that only read those. Close times follow from the spacing."""
     times = [int(t) for t in candles["open_time"]]
-    step = min((b - a for a, b in zip(times, times[1:], strict=False)), default=60_000)
+    step = min((b - a for a, b in pairwise(times)), default=60_000)
     columns = [candles[name].tolist() for name in COLUMNS[1:]]
-    return [
-        row12(t, *(plain(Decimal(repr(float(v)))) if math.isfinite(v) else "0" for v in values), t + step - 1)
-        for t, *values in zip(times, *columns, strict=True)
-    ]
+    rows = []
+    for t, *values in zip(times, *columns, strict=True):
+        o, h, low, c, v = (plain(Decimal(repr(float(x)))) if math.isfinite(x) else "0" for x in values)
+        rows.append(row12(t, o, h, low, c, v, t + step - 1))
+    return rows
 
 
 class Strategy:
@@ -185,7 +187,7 @@ class Strategy:
         self.version = ""  # build() puts the file's here
         if type(self).signals is not Strategy.signals:
             # Its table needs pandas: import it now, at the start, not in the middle of a run.
-            import pandas  # noqa: F401, ICN001
+            import pandas  # noqa: F401
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)

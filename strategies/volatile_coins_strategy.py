@@ -88,10 +88,12 @@ class VolatileCoinsStrategy(Strategy):
         if not np.isfinite(histogram.iloc[i]) or not np.isfinite(rsi.iloc[i]):
             return f"Too few candles yet: {i + 1} of {self.warmup}"
         turn = histogram.iloc[i] - histogram.iloc[i - 1] if i else 0.0
-        values = f"RSI {rsi.iloc[i]:.1f}, price at {bands.position.iloc[i] * 100:.0f}% of the Bollinger bands, MACD momentum {'rising' if turn > 0 else 'falling'}"
+        momentum = "rising" if turn > 0 else "falling"
+        values = f"RSI {rsi.iloc[i]:.1f}, price at {bands.position.iloc[i] * 100:.0f}% of the Bollinger bands, MACD momentum {momentum}"
         signal = int(self.signals(candles)[i])
         if signal > 0:
             return f"Oversold near the lower band and turning up: {values}"
         if signal < 0:
             return f"Overbought near the upper band and turning down: {values}"
-        return f"No turn at a band (buys below {p.band_zone * 100:.0f}% and RSI {p.rsi_buy:g}, sells above {100 - p.band_zone * 100:.0f}% and RSI {p.rsi_sell:g}): {values}"
+        buys, sells = f"buys below {p.band_zone * 100:.0f}% and RSI {p.rsi_buy:g}", f"sells above {100 - p.band_zone * 100:.0f}% and RSI {p.rsi_sell:g}"
+        return f"No turn at a band ({buys}, {sells}): {values}"
