@@ -30,6 +30,7 @@ class Capabilities:
     lives: frozenset[str] = frozenset({"GTC", "IOC", "FOK"})
     protection: bool = False  # can hold a stop and a target for us
     shorts: bool = False
+    quote_sized: bool = True  # takes a market order's size in the quote asset
     # How long a client id keeps guarding against a second order: "open" (only while the
     # first is open, as on Binance), "forever", or "never".
     client_id_unique: str = "open"
@@ -76,8 +77,11 @@ class Exchange(ABC):
         """Every asset the account holds, by name; assets it holds none of may be missing."""
 
     @abstractmethod
-    def place(self, request: OrderRequest) -> Update:
-        """Send one order, once. The update carries the fills that the answer told."""
+    def place(self, request: OrderRequest, latest_ms: int | None = None) -> Update:
+        """Send one order, once. The update carries the fills that the answer told.
+
+        `latest_ms` (the exchange's wall clock): a request that would be stamped later is held
+        back, because the intent on disk says until when it may still arrive."""
 
     @abstractmethod
     def cancel(self, symbol: str, client_id: str) -> Update:
@@ -94,6 +98,13 @@ class Exchange(ABC):
     @abstractmethod
     def fills(self, symbol: str, order_id: str | None = None, since_ms: int | None = None) -> list[Fill]:
         """Executions of one order, or of the symbol since a time, oldest first."""
+
+    def connect(self, installation: str | None = None) -> None:
+        """Once, before anything else: learn what the venue is, refuse one that isn't ours."""
+
+    def request_time_ms(self) -> int:
+        """The exchange's wall clock as a request now would be stamped."""
+        return self.time().server_ms
 
     def recv_window_ms(self) -> int:
         """How long after its time stamp the exchange may still accept a request."""

@@ -266,6 +266,7 @@ class Order:
     wall_created_ms: int = 0
     # -2013 may only be believed once server time has passed this moment (DESIGN §1.3).
     not_found_final_after_ms: int = 0
+    trade: int = 0  # the position that it belongs to
     reason: str = ""
 
     @property

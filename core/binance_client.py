@@ -1,0 +1,484 @@
+"""Binance spot, for paper, testnet and live: the only module that imports python-binance.
+
+One `BinanceClient` is one account in one mode. It turns Binance's wire (decimal strings,
+codes, HTTP statuses) into core/model.py's types and core/errors.py's tree:
+
+- A read is tried 3 times, 1 s apart; `place` and `cancel` are sent exactly once.
+- Unknown is not failed: a time-out, a dropped connection, a 5xx, -1000, -1001, -1006 or
+  -1007 on an order raises `OutcomeUnknown`. A connection that could not even be opened
+  raises `Unavailable`: nothing was sent.
+- Signatures carry wall time plus the measured offset to the exchange's clock.
+
+Wire facts: binance-spot-api-docs (rest-api.md, errors.md, filters.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import requests
+import urllib3
+from binance.client import Client
+from binance.exceptions import BinanceAPIException, BinanceRequestException
+from requests.adapters import HTTPAdapter
+
+from core.clock import wall_ms
+from core.config import Settings, is_loopback
+from core.errors import (
+    AccessRefused,
+    ClockRefused,
+    ExchangeError,
+    NotFound,
+    OrderNotFound,
+    OutcomeUnknown,
+    RateLimited,
+    Refused,
+    Unavailable,
+    Unsupported,
+)
+from core.exchange import Capabilities, Exchange, TimeReading
+from core.model import ZERO, Balance, Candles, Fill, Mode, OrderRequest, Rules, Symbol, Update, Venue, plain
+
+log = logging.getLogger("botyard.binance")
+
+TESTNET_URL = "https://testnet.binance.vision"
+READ_TRIES = 3
+READ_PAUSE_S = 1.0
+OFFSET_AGE_S = 1800.0
+
+_UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
+_ACCESS_CODES = frozenset({-1002, -1022, -2014, -2015})
+_NOT_FOUND_CODES = frozenset({-2011, -2013})
+_SECRET_PARTS = re.compile(r"(signature=)[0-9a-fA-F]+")
+
+T = TypeVar("T")
+
+
+class _Wire(HTTPAdapter):
+    """The transport, watched: logs each exchange at DEBUG with secrets cut, and holds an
+    order back whose time stamp would be later than what the intent on disk allows for."""
+
+    latest_order_ms: int | None = None
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        return watched(super().send, self, request, *args, **kwargs)
+
+
+def watched(send: Callable[..., requests.Response], wire: Any, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+    """`send` with the checks and the log of `_Wire`, for other transports too."""
+    body = request.body.decode() if isinstance(request.body, bytes) else (request.body or "")
+    if request.method == "POST" and wire.latest_order_ms is not None and "timestamp=" in body:
+        stamped = int(parse_qs(body)["timestamp"][0])
+        if stamped > wire.latest_order_ms:
+            raise NotSent(f"held back: stamped {stamped - wire.latest_order_ms} ms later than the intent on disk allows")
+    logging_on = log.isEnabledFor(logging.DEBUG)
+    if logging_on:
+        log.debug("→ %s %s %s", request.method, cut_secrets(request.url or ""), cut_secrets(body))
+    response = send(request, *args, **kwargs)
+    if logging_on:
+        log.debug("← %s %s", response.status_code, response.text[:1500])
+    return response
+
+
+class NotSent(requests.RequestException):
+    """The request was stopped on our side, before a byte of it left."""
+
+
+def cut_secrets(text: str) -> str:
+    return _SECRET_PARTS.sub(r"\1***", text)
+
+
+def base_url(settings: Settings, mode: Mode) -> str:
+    """Where a mode's REST API lives, without the trailing /api."""
+    if mode == "paper":
+        return settings.paper_url
+    url = settings.binance_testnet_url or TESTNET_URL if mode == "testnet" else settings.binance_url or f"https://api.binance.{settings.binance_tld}"
+    return url.removesuffix("/api")
+
+
+def _client(settings: Settings, key: str, secret: str, url: str) -> Client:
+    client = Client(key, secret, requests_params={"timeout": float(settings.http_timeout)}, ping=False)
+    client.API_URL = f"{url}/api"
+    client.MARGIN_API_URL = f"{url}/sapi"
+    client.REQUEST_RECVWINDOW = settings.recv_window
+    host = re.sub(r"^https?://", "", url).split("/")[0].rsplit(":", 1)[0]
+    if is_loopback(host):
+        client.session.trust_env = False  # a proxy must not be asked for our own machine
+    wire = _Wire()
+    client.session.mount("http://", wire)
+    client.session.mount("https://", wire)
+    return client
+
+
+class BinanceClient(Exchange):
+    """Binance spot in one mode. `clock_ms` and `sleep` are wall time, handed in for tests.
+
+    `place_market_order` goes through the write-ahead path of the bot that owns this
+    client (`order_path`, set by core/bot/execution.py); without one it refuses, because
+    an order whose intent is not on disk first is not sent.
+    """
+
+    def __init__(self, settings: Settings, mode: Mode = "paper", account: str = "main", *, sleep: Callable[[float], None] = time.sleep, clock_ms: Callable[[], int] = wall_ms):
+        self.settings, self.mode = settings, mode
+        self.venue = Venue("binance", "spot", account, mode)
+        self.capabilities = Capabilities()
+        self.url = base_url(settings, mode)
+        key, secret = settings.keys(mode)
+        if mode != "paper" and not (key and secret):
+            prefix = "BINANCE_TESTNET" if mode == "testnet" else "BINANCE"
+            raise AccessRefused(f"No keys for {mode}: put {prefix}_API_KEY and {prefix}_API_SECRET into .env")
+        self._client = _client(settings, key, secret, self.url)
+        self._sleep, self._clock_ms = sleep, clock_ms
+        self._offset_at: float | None = None
+        self.order_path: Callable[[str, str, Decimal], Update] | None = None
+
+    # --- set-up ---------------------------------------------------------------
+
+    def mount(self, adapter: Any) -> None:
+        """Another transport in place of sockets (the paper exchange in this process)."""
+        adapter.latest_order_ms = None
+        self._client.session.mount("http://", adapter)
+
+    def connect(self, installation: str | None = None) -> None:
+        """Learn what the venue is. On paper: which market, and that it is this yard's own exchange."""
+        if self.mode == "paper":
+            status = self._read(lambda: self._paper("status"))
+            theirs = status.get("installation")
+            if installation and theirs and theirs != installation:
+                raise AccessRefused(
+                    f"The paper exchange on port {self.settings.paper_port} belongs to another yard ({theirs}, this is {installation}). "
+                    f"Give each yard a PAPER_PORT of its own."
+                )
+            self.venue = Venue("binance", "spot", self.venue.account, "paper", str(status.get("market") or ""))
+
+    def _paper(self, what: str) -> dict[str, Any]:
+        response = self._client.session.get(f"{self.url}/paper/{what}", timeout=float(self.settings.http_timeout))
+        if response.status_code != 200:
+            raise Unavailable(f"the paper exchange answered {response.status_code} to /paper/{what}", status=response.status_code)
+        return dict(response.json())
+
+    # --- reads ------------------------------------------------------------------
+
+    def time(self) -> TimeReading:
+        if self.mode == "paper":
+            clock = self._read(lambda: self._paper("clock"), tries=1)
+            return TimeReading(int(clock["wall_ms"]), int(clock["market_ms"]), float(clock["speed"]))
+        now = int(self._read(self._client.get_server_time, tries=1)["serverTime"])
+        return TimeReading(now, now, 1.0)
+
+    def server_ms(self) -> int:
+        """The exchange's wall clock, which signatures are judged by."""
+        return int(self._read(self._client.get_server_time)["serverTime"])
+
+    def symbol(self, name: str) -> Symbol:
+        try:
+            info = self._read(lambda: self._client._get("exchangeInfo", data={"symbol": name}, version="v3"))
+        except Refused as e:
+            if e.code in (-1121, -1100):
+                raise NotFound(f"{name!r} is no symbol of {self.venue.exchange} {self.mode}; search for it by its coin's name") from e
+            raise
+        for entry in info["symbols"]:
+            if entry["symbol"] == name:
+                return parse_symbol(entry)
+        raise NotFound(f"{name!r} is no symbol of {self.venue.exchange} {self.mode}")
+
+    def symbols(self) -> list[Symbol]:
+        return [parse_symbol(s) for s in self._read(self._client.get_exchange_info)["symbols"]]
+
+    def candles(self, symbol: str, timeframe: str, limit: int, start_ms: int | None = None) -> Candles:
+        rows = self._read(lambda: self._client.get_klines(symbol=symbol, interval=timeframe, limit=limit, startTime=start_ms))
+        return Candles(symbol, timeframe, rows)
+
+    def price(self, symbol: str) -> Decimal:
+        return Decimal(self._read(lambda: self._client.get_symbol_ticker(symbol=symbol))["price"])
+
+    def balances(self) -> dict[str, Balance]:
+        account = self._read(lambda: self._client.get_account(omitZeroBalances="true"), signed=True)
+        return {b["asset"]: Balance(b["asset"], Decimal(b["free"]), Decimal(b["locked"])) for b in account["balances"]}
+
+    def order(self, symbol: str, client_id: str) -> Update:
+        return parse_order(self._read(lambda: self._client.get_order(symbol=symbol, origClientOrderId=client_id), signed=True))
+
+    def open_orders(self, symbol: str | None = None) -> list[Update]:
+        return [parse_order(o) for o in self._read(lambda: self._client.get_open_orders(symbol=symbol), signed=True)]
+
+    def fills(self, symbol: str, order_id: str | None = None, since_ms: int | None = None) -> list[Fill]:
+        """Pages through myTrades by trade id, 1000 at a time (weight 20, or 5 for one order)."""
+        found: list[Fill] = []
+        query: dict[str, Any] = {"symbol": symbol, "limit": 1000}
+        if order_id is not None:
+            query["orderId"] = int(order_id)
+        elif since_ms is not None:
+            query["startTime"] = since_ms
+        while True:
+            rows = self._read(lambda: self._client.get_my_trades(**query), signed=True)
+            found += [parse_trade(r) for r in rows]
+            if len(rows) < 1000:
+                return found
+            query.pop("startTime", None)
+            query["fromId"] = int(rows[-1]["id"]) + 1
+
+    def recv_window_ms(self) -> int:
+        return self.settings.recv_window
+
+    # --- orders -------------------------------------------------------------------
+
+    def place(self, request: OrderRequest, latest_ms: int | None = None) -> Update:
+        """Send one order, once. `latest_ms` (server time): the latest time stamp it may carry."""
+        if request.kind not in self.capabilities.order_kinds:
+            raise Unsupported(f"Order type {request.kind} is not built for Binance spot yet; use one of {', '.join(sorted(self.capabilities.order_kinds))}")
+        self.measure_offset()
+        wire = self._client.session.get_adapter(self.url)
+        wire.latest_order_ms = latest_ms
+        try:
+            answer = self._send(lambda: self._client.create_order(**order_params(request), newOrderRespType="FULL"))
+        finally:
+            wire.latest_order_ms = None
+        return parse_order(answer)
+
+    def test_order(self, request: OrderRequest) -> None:
+        """Have an order checked without sending it to the market; raises what `place` would."""
+        self.measure_offset()
+        self._send(lambda: self._client.create_test_order(**order_params(request)))
+
+    def cancel(self, symbol: str, client_id: str) -> Update:
+        self.measure_offset()
+        answer = self._send(lambda: self._client.cancel_order(symbol=symbol, origClientOrderId=client_id))
+        return parse_order(answer, client_id=answer.get("origClientOrderId", client_id))
+
+    # --- the names that scripts use -------------------------------------------------
+
+    def get_account_balance(self, asset: str) -> Decimal:
+        """Free amount of one asset; 0 where the account holds none."""
+        found = self.balances().get(asset)
+        return found.free if found else ZERO
+
+    def get_klines(self, symbol: str, interval: str, limit: int | None = None) -> list[list[Any]]:
+        """Binance's 12-field rows, oldest first, the open candle last."""
+        return list(self.candles(symbol, interval, limit or self.settings.kline_limit).rows)
+
+    def place_market_order(self, symbol: str, side: str, qty: Decimal) -> Update:
+        """A market order of `qty` base asset, through the write-ahead path of its bot."""
+        if self.order_path is None:
+            raise Refused("No write-ahead path is attached to this client; orders go out through a bot's Executor, so that their intent is on disk first")
+        return self.order_path(symbol, side, qty)
+
+    def get_current_price(self, symbol: str) -> Decimal:
+        return self.price(symbol)
+
+    def is_symbol_tradeable(self, symbol: str) -> bool:
+        try:
+            return self.symbol(symbol).tradeable
+        except NotFound:
+            return False
+
+    # --- the edge: calls and their failures --------------------------------------------
+
+    def measure_offset(self, again: bool = False) -> None:
+        """Set the signatures' offset to the exchange's clock, with the round trip halved."""
+        if not again and self._offset_at is not None and time.monotonic() - self._offset_at < OFFSET_AGE_S:
+            return
+        before = self._clock_ms()
+        started = time.monotonic()
+        server = self.server_ms()
+        half_trip = (time.monotonic() - started) * 500
+        self._client.timestamp_offset = int(server - before - half_trip)
+        self._offset_at = time.monotonic()
+
+    def request_time_ms(self) -> int:
+        """Server time by our estimate, as a signature now would carry it."""
+        self.measure_offset()
+        return self._clock_ms() + int(self._client.timestamp_offset)
+
+    def _read(self, call: Callable[[], T], *, tries: int = READ_TRIES, signed: bool = False) -> T:
+        refreshed = False
+        if signed:
+            self.measure_offset()
+        attempt = 1
+        while True:
+            try:
+                return call()
+            except (BinanceAPIException, BinanceRequestException, requests.RequestException, Unavailable, ValueError, KeyError) as e:
+                error = translate(e, order=False)
+                if isinstance(error, ClockRefused) and not refreshed:
+                    refreshed = True
+                    self.measure_offset(again=True)
+                    continue
+                if not isinstance(error, Unavailable) or isinstance(error, RateLimited) or attempt >= tries:
+                    raise error from e
+                attempt += 1
+                self._sleep(READ_PAUSE_S)
+
+    def _send(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except (BinanceAPIException, BinanceRequestException, requests.RequestException) as e:
+            error = translate(e, order=True)
+            if isinstance(error, ClockRefused):
+                self._offset_at = None  # measured anew before the next one
+            raise error from e
+
+
+def translate(e: Exception, *, order: bool) -> ExchangeError:
+    """A library's failure as ours. `order`: the request may have changed something."""
+    unknown = OutcomeUnknown if order else Unavailable
+    if isinstance(e, ExchangeError):
+        return e
+    if isinstance(e, BinanceAPIException):
+        code, status, text = int(e.code or 0), int(e.status_code or 0), str(e.message)[:300]
+        if status in (418, 429):
+            return RateLimited(text, retry_after(e, text), code, status)
+        if status >= 500 or status == 408 or code in _UNKNOWN_CODES:
+            return unknown(f"HTTP {status}, code {code}: {text}", code, status)
+        if code in _NOT_FOUND_CODES and "restrictions" not in text:
+            return OrderNotFound(text, code, status)
+        if code in _ACCESS_CODES:
+            return AccessRefused(f"{text} (code {code})", code, status)
+        if code == -1021:
+            return ClockRefused(text, code, status)
+        if status == 403 and not order:
+            return Unavailable(f"HTTP 403: {text}", code, status)
+        return Refused(f"{text} (code {code})", code, status)
+    if isinstance(e, NotSent) or (isinstance(e, requests.ConnectionError) and never_connected(e)):
+        return Unavailable(f"not sent: {short(e)}")
+    if isinstance(e, requests.RequestException):
+        return unknown(short(e))
+    return unknown(f"an answer that can't be read: {short(e)}")
+
+
+def never_connected(e: requests.ConnectionError) -> bool:
+    """True only where the connection could not be opened, so that nothing was sent."""
+    if isinstance(e, requests.ConnectTimeout):
+        return True
+    reason = e.args[0] if e.args else None
+    inner = getattr(reason, "reason", None)
+    return isinstance(inner, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
+
+
+def retry_after(e: BinanceAPIException, text: str) -> float:
+    """Seconds to wait, from Retry-After, or from 'banned until MS' in the text; 60 where neither says."""
+    header = getattr(e.response, "headers", {}).get("Retry-After", "")
+    if re.fullmatch(r"\d+(\.\d+)?", header):
+        return float(header)
+    banned = re.search(r"banned until (\d{13})", text)
+    return max(1.0, (int(banned[1]) - wall_ms()) / 1000) if banned else 60.0
+
+
+def short(e: Exception) -> str:
+    """An exception in one line without URLs' signatures."""
+    return cut_secrets(f"{type(e).__name__}: {e}")[:300]
+
+
+def order_params(request: OrderRequest) -> dict[str, str]:
+    """An order as Binance's parameters: plain decimal text, nothing that is not needed."""
+    params = {"symbol": request.symbol, "side": request.side, "type": request.kind, "newClientOrderId": request.client_id}
+    for name, value in (("quantity", request.quantity), ("quoteOrderQty", request.quote_quantity), ("price", request.price), ("stopPrice", request.stop_price)):
+        if value is not None:
+            params[name] = plain(value)
+    if request.life is not None and request.kind != "MARKET":
+        params["timeInForce"] = request.life
+    return params
+
+
+def parse_symbol(entry: dict[str, Any]) -> Symbol:
+    """One entry of exchangeInfo's `symbols`."""
+    return Symbol(
+        name=entry["symbol"],
+        base=entry["baseAsset"],
+        quote=entry["quoteAsset"],
+        tradeable=entry["status"] == "TRADING" and bool(entry.get("isSpotTradingAllowed", True)),
+        rules=Rules.from_binance(entry["filters"]),
+        order_types=frozenset(entry.get("orderTypes", ())),
+        status=entry["status"],
+        base_precision=int(entry.get("baseAssetPrecision", 8)),
+        quote_precision=int(entry.get("quoteAssetPrecision", entry.get("quotePrecision", 8))),
+    )
+
+
+def parse_order(row: dict[str, Any], client_id: str | None = None) -> Update:
+    """An order's answer (POST, GET, DELETE). `fills` only where the answer tells them (FULL)."""
+    time_ms = int(row.get("transactTime") or row.get("updateTime") or row.get("time") or 0)
+    order_id, own_id = str(row["orderId"]), client_id or str(row["clientOrderId"])
+    fills = tuple(
+        Fill(
+            trade_id=str(f["tradeId"]),
+            order_id=order_id,
+            client_id=own_id,
+            symbol=row["symbol"],
+            side=row["side"],
+            price=Decimal(f["price"]),
+            quantity=Decimal(f["qty"]),
+            quote=Decimal(f["price"]) * Decimal(f["qty"]),
+            fee=Decimal(f["commission"]),
+            fee_asset=f["commissionAsset"],
+            time_ms=time_ms,
+        )
+        for f in row.get("fills", ())
+    )
+    executed = Decimal(row.get("executedQty", "0"))
+    quote = Decimal(row.get("cummulativeQuoteQty", "0"))
+    if len(fills) == 1 and fills[0].quantity == executed and quote > 0:
+        fills = (replace(fills[0], quote=quote),)  # the exchange's own product, with its rounding
+    return Update(
+        client_id=own_id,
+        status=str(row.get("status", "NEW")),
+        order_id=order_id,
+        executed=executed,
+        executed_quote=quote,
+        fills=fills,
+        time_ms=time_ms,
+        reason=str(row.get("expiryReason", "")),
+        symbol=row["symbol"],
+    )
+
+
+def parse_trade(row: dict[str, Any]) -> Fill:
+    """One row of myTrades; it names the order by its id only."""
+    return Fill(
+        trade_id=str(row["id"]),
+        order_id=str(row["orderId"]),
+        client_id="",
+        symbol=row["symbol"],
+        side="BUY" if row["isBuyer"] else "SELL",
+        price=Decimal(row["price"]),
+        quantity=Decimal(row["qty"]),
+        quote=Decimal(row["quoteQty"]),
+        fee=Decimal(row["commission"]),
+        fee_asset=row["commissionAsset"],
+        time_ms=int(row["time"]),
+        maker=bool(row["isMaker"]),
+    )
+
+
+class PublicClient:
+    """Public data only, no keys: what the paper exchange follows with PAPER_MARKET=binance."""
+
+    def __init__(self, settings: Settings):
+        url = settings.binance_url.removesuffix("/api") or f"https://api.binance.{settings.binance_tld}"
+        self._client = _client(settings, "", "", url)
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except (BinanceAPIException, BinanceRequestException, requests.RequestException, ValueError) as e:
+            raise translate(e, order=False) from e
+
+    def fetch_klines(self, symbol: str, interval: str, start: int | None, end: int | None, limit: int) -> list[list[Any]]:
+        return list(self._ask(lambda: self._client.get_klines(symbol=symbol, interval=interval, startTime=start, endTime=end, limit=limit)))
+
+    def fetch_price(self, symbol: str) -> Decimal:
+        return Decimal(self._ask(lambda: self._client.get_symbol_ticker(symbol=symbol))["price"])
+
+    def fetch_exchange_info(self) -> dict[str, Any]:
+        return dict(self._ask(self._client.get_exchange_info))
+
+
+def public_client(settings: Settings) -> PublicClient:
+    return PublicClient(settings)

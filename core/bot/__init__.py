@@ -1,0 +1,1 @@
+"""One bot: the loop, its pure decisions and fold, its orders and its files."""

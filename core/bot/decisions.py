@@ -1,0 +1,126 @@
+"""The decisions: pure functions of market, position and settings (seam 8).
+
+Live, paper and backtest call these and nothing else to decide. They read no clock, no
+disk and no exchange; whatever they need is handed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from core.market import sizing
+from core.market.triggers import stop_touched, target_touched
+from core.model import ZERO, Decision, Intent, Position, Rules, Symbol, opposite, plain
+
+SIZINGS = ("compound", "fixed", "all_available")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a bot's record, strategy and settings come to, looked up at each check."""
+
+    trade_amount: Decimal
+    sizing: str = "compound"
+    stop_loss_pct: Decimal | None = Decimal(2)
+    take_profit_pct: Decimal | None = Decimal(5)
+    cooldown_checks: int = 1
+
+
+def pot(plan: Plan, position: Position) -> Decimal:
+    """What the bot may spend on an entry, quote asset: its own money, never another bot's."""
+    if plan.sizing == "fixed":
+        return plan.trade_amount
+    return plan.trade_amount + position.totals.profit
+
+
+def entry_budget(plan: Plan, position: Position, symbol: Symbol, price: Decimal, free_quote: Decimal) -> tuple[Decimal, str]:
+    """Quote asset for an entry now, and why there is none (empty text: there is)."""
+    budget = free_quote if plan.sizing == "all_available" else pot(plan, position)
+    quantum = Decimal(1).scaleb(-symbol.quote_precision)
+    budget = sizing.floor_to(budget, quantum)
+    smallest = sizing.smallest_entry(symbol, price, plan.stop_loss_pct)
+    largest = sizing.largest_entry(symbol)
+    if budget < smallest:
+        return ZERO, f"the pot of {plain(budget)} {symbol.quote} is below the smallest entry that could be sold again, {plain(smallest)} {symbol.quote}"
+    if budget > free_quote:
+        return ZERO, f"low funds: the pot is {plain(budget)} {symbol.quote}, free are {plain(free_quote)} {symbol.quote}"
+    return min(budget, largest), ""
+
+
+def look(position: Position, price: Decimal) -> Decision:
+    """A look at stop and target: what the bot does at this price when nobody else guards."""
+    if position.direction is None or position.quantity <= 0:
+        return Decision()
+    if any(o.role in ("exit", "stop", "target") for o in position.orders):
+        return Decision(why_not="an order out is already on its way")
+    short = position.direction == "SHORT"
+    if position.stop_loss is not None and stop_touched(short=short, level=position.stop_loss, price=price):
+        return _out(position, "stop_loss", f"price {plain(price)} has reached the stop {plain(position.stop_loss)}")
+    if position.take_profit is not None and target_touched(short=short, level=position.take_profit, price=price):
+        return _out(position, "take_profit", f"price {plain(price)} has reached the target {plain(position.take_profit)}")
+    return Decision()
+
+
+def _out(position: Position, tag: str, reason: str) -> Decision:
+    return Decision(
+        intents=(Intent("close", side=opposite(position.entry_side), size_all=True, role="exit", tag=tag, reason=reason),),
+        signal="SELL" if position.direction == "LONG" else "BUY",
+        reasoning=reason,
+    )
+
+
+def check(signal: str, reasoning: str, plan: Plan, position: Position, symbol: Symbol, price: Decimal, free_quote: Decimal | None) -> Decision:
+    """One check of a strategy that only signals: open on BUY when flat, close on SELL when long.
+
+    `free_quote` None: the balance could not be read; that defers only an entry.
+    """
+
+    def hold(why: str) -> Decision:
+        return Decision(signal=signal, reasoning=reasoning, why_not=why)
+
+    if signal not in ("BUY", "SELL"):
+        return hold("")
+    if position.orders:
+        return hold("an order is still open")
+    if position.direction is not None:
+        against = "SELL" if position.direction == "LONG" else "BUY"
+        if signal != against:
+            return hold(f"already {position.direction.lower()}")
+        return Decision(
+            intents=(Intent("close", side=opposite(position.entry_side), size_all=True, role="exit", tag="signal", reason=reasoning),),
+            signal=signal,
+            reasoning=reasoning,
+        )
+    if signal == "SELL":
+        return hold("nothing to sell")
+    if position.cooldown > 0:
+        return hold(f"cooling down after a stop: {position.cooldown} more check(s)")
+    if not symbol.tradeable:
+        return hold(f"{symbol.name} can't be traded now (status {symbol.status})")
+    if free_quote is None:
+        return hold("the free balance could not be read")
+    budget, why = entry_budget(plan, position, symbol, price, free_quote)
+    if why:
+        return hold(why)
+    return Decision(
+        intents=(Intent("open", side="BUY", size_quote=budget, role="entry", tag="entry", reason=reasoning),),
+        signal=signal,
+        reasoning=reasoning,
+    )
+
+
+def levels(position: Position, plan: Plan, rules: Rules) -> tuple[Decimal | None, Decimal | None]:
+    """Stop and target from the average fill price, rounded down to the tick; None: turned off."""
+    entry = position.entry_price
+    if entry is None:
+        return None, None
+    short = position.direction == "SHORT"
+    stop = sizing.level(entry, plan.stop_loss_pct, rules, above=short) if plan.stop_loss_pct else None
+    target = sizing.level(entry, plan.take_profit_pct, rules, above=not short) if plan.take_profit_pct else None
+    return stop, target
+
+
+def after_stop(plan: Plan, tag: str) -> int:
+    """Checks to skip after an exit."""
+    return plan.cooldown_checks if tag == "stop_loss" else 0

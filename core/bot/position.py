@@ -1,0 +1,219 @@
+"""A bot's position file: `bot_N_position.json`, written by this module alone.
+
+The file is enough to close the position without any other: venue, symbol, fills, open
+orders with their exact requests, stop, target, memo. `entry_price`, `quantity` and
+`pending_order` in it are views for people and tools; reading computes them anew from the
+fills. A file that can't be read stops the bot (StateError, exit 4).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from core.errors import StateError
+from core.model import ZERO, Fill, Order, OrderRequest, Position, StrategyRef, Totals, Venue, floor_to
+from core.storage import Files
+
+SCHEMA = 1
+_EIGHT = Decimal("0.00000001")
+
+
+def name(bot_id: int) -> str:
+    return f"bot_{bot_id}_position.json"
+
+
+def to_json(position: Position) -> dict[str, Any]:
+    """The file's object: what is kept, and the views that people and tools read."""
+    entry = position.entry_price
+    pending = position.pending_order
+    return {
+        "schema": SCHEMA,
+        "bot_id": position.bot_id,
+        "venue": asdict(position.venue),
+        "symbol": position.symbol,
+        "base": position.base,
+        "quote": position.quote,
+        "position": position.direction,
+        "entry_price": None if entry is None else floor_to(entry, _EIGHT),
+        "quantity": position.quantity,
+        "dust": position.dust,
+        "dust_in": position.dust_in,
+        "stop_loss": position.stop_loss,
+        "take_profit": position.take_profit,
+        "has_traded": position.has_traded,
+        "initial_investment": position.initial_investment,
+        "timestamp": None if position.opened_ms is None else datetime.fromtimestamp(position.opened_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "opened_ms": position.opened_ms,
+        "pending_order": None if pending is None else _order_json(pending),
+        "protection": position.protection,
+        "fills": [asdict(f) for f in position.fills],
+        "orders": [_order_json(o) for o in position.orders],
+        "unjournaled": [asdict(f) for f in position.unjournaled],
+        "memo": dict(position.memo),
+        "strategy": {"key": position.strategy.key, "version": position.strategy.version, "params": dict(position.strategy.params)},
+        "next_order": position.next_order,
+        "trade": position.trade,
+        "totals": asdict(position.totals),
+        "cooldown": position.cooldown,
+        "last_candle_ms": position.last_candle_ms,
+    }
+
+
+def _order_json(order: Order) -> dict[str, Any]:
+    return asdict(order)
+
+
+def from_json(value: dict[str, Any]) -> Position:
+    """The position in a file's object; KeyError, TypeError, ValueError or ArithmeticError where it isn't one."""
+    venue = Venue(**value["venue"])
+    strategy = value.get("strategy") or {}
+    totals = value.get("totals") or {}
+    direction = value["position"]
+    if direction not in ("LONG", "SHORT", None):
+        raise ValueError(f"position is {direction!r}, it must be LONG, SHORT or null")
+    protection = value.get("protection", "bot")
+    if protection not in ("exchange", "bot", "none"):
+        raise ValueError(f"protection is {protection!r}, it must be exchange, bot or none")
+    position = Position(
+        bot_id=_int(value["bot_id"]),
+        venue=venue,
+        symbol=_str(value["symbol"]),
+        base=_str(value["base"]),
+        quote=_str(value["quote"]),
+        direction=direction,
+        fills=tuple(_fill(f) for f in value["fills"]),
+        orders=tuple(_order(o) for o in value["orders"]),
+        dust=_money(value["dust"]),
+        dust_in=_money(value.get("dust_in", 0)),
+        stop_loss=_maybe(value["stop_loss"]),
+        take_profit=_maybe(value["take_profit"]),
+        protection=protection,
+        memo=dict(value.get("memo") or {}),
+        strategy=StrategyRef(str(strategy.get("key", "")), str(strategy.get("version", "")), dict(strategy.get("params") or {})),
+        next_order=_int(value["next_order"]),
+        trade=_int(value["trade"]),
+        totals=Totals(_money(totals.get("profit", 0)), _int(totals.get("trades", 0)), _int(totals.get("wins", 0)), _int(totals.get("losses", 0))),
+        has_traded=bool(value["has_traded"]),
+        initial_investment=_money(value["initial_investment"]),
+        opened_ms=None if value.get("opened_ms") is None else _int(value["opened_ms"]),
+        cooldown=_int(value.get("cooldown", 0)),
+        last_candle_ms=None if value.get("last_candle_ms") is None else _int(value["last_candle_ms"]),
+        unjournaled=tuple(_fill(f) for f in value.get("unjournaled", ())),
+    )
+    told = _money(value["quantity"])
+    if told != position.quantity:
+        raise ValueError(f"quantity is {told}, but the fills come to {position.quantity}: one of them was changed by hand")
+    return position
+
+
+def _money(value: Any) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        raise TypeError(f"{value!r} is not a number")
+    number = Decimal(value)
+    if not number.is_finite():
+        raise ValueError(f"{value!r} is not a finite number")
+    return number
+
+
+def _maybe(value: Any) -> Decimal | None:
+    return None if value is None else _money(value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is not a whole number")
+    return value
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{value!r} is not a text")
+    return value
+
+
+_FILL_MONEY = ("price", "quantity", "quote", "fee")
+_REQUEST_MONEY = ("quantity", "quote_quantity", "price", "stop_price")
+
+
+def _fill(value: dict[str, Any]) -> Fill:
+    return Fill(**{**value, **{k: _money(value[k]) for k in _FILL_MONEY}})
+
+
+def _order(value: dict[str, Any]) -> Order:
+    request = OrderRequest(**{**value["request"], **{k: _maybe(value["request"].get(k)) for k in _REQUEST_MONEY}})
+    return Order(**{**value, "request": request, "executed": _money(value["executed"]), "executed_quote": _money(value["executed_quote"])})
+
+
+class PositionStore:
+    """One bot's position on disk. `position` is what was last saved or read."""
+
+    def __init__(self, files: Files, bot_id: int):
+        self.files, self.bot_id = files, bot_id
+        self.position: Position | None = None
+
+    def load(self) -> Position | None:
+        """What the file says, None where there is none; StateError when it can't be trusted."""
+        path = self.files.path(name(self.bot_id))
+        value = self.files.read_json(name(self.bot_id), schema=SCHEMA)
+        if value is None:
+            self.position = None
+            return None
+        try:
+            position = from_json(value)
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
+            what = f"the field {e} is missing" if isinstance(e, KeyError) else str(e)
+            raise StateError(path, f"its content can't be right ({what})", self.files.remedy(path)) from e
+        if position.bot_id != self.bot_id:
+            raise StateError(path, f"it belongs to bot {position.bot_id}", "Put each bot's own file back in its place.")
+        self.position = position
+        return position
+
+    def save(self, position: Position) -> None:
+        """Durably. After an OSError the file is as before, and so is `self.position`."""
+        self.files.write_json(name(self.bot_id), to_json(position), durable=True)
+        self.position = position
+
+    def adopt(self, bot_id: int, venue: Venue, symbol: str, base: str, quote: str) -> Position:
+        """The position to go on with for this venue and symbol.
+
+        A file with an open position or order rules over record and arguments; one of
+        another venue is then refused. A flat file of another symbol or venue goes to
+        `archive/`, and a new one begins with its next order number.
+        """
+        found = self.load()
+        if found is None:
+            self.position = Position(bot_id, venue, symbol, base, quote)
+            return self.position
+        same_market = found.venue.same_account(venue) and (not found.venue.source or not venue.source or found.venue.source == venue.source)
+        if not found.idle and not same_market:
+            raise StateError(
+                self.files.path(name(bot_id)),
+                f"it holds a position or an order of {found.venue.key()}, but the bot is set to {venue.key()}",
+                f"Set the bot back to {found.venue.key()} and close the position there first.",
+            )
+        if found.idle and (not same_market or found.symbol != symbol):
+            self.archive(found)
+            fresh = Position(bot_id, venue, symbol, base, quote, next_order=found.next_order, trade=found.trade, initial_investment=ZERO)
+            if same_market and found.quote == quote:
+                fresh = replace(fresh, totals=found.totals, has_traded=found.has_traded, initial_investment=found.initial_investment)
+            self.save(fresh)
+            return fresh
+        if found.venue != venue and same_market:
+            found = replace(found, venue=venue)
+            self.position = found
+        return found
+
+    def archive(self, position: Position) -> None:
+        """Keep a flat file aside under a name that says what it was; the journal stays.
+
+        A hard link: the file itself is replaced by the next save, so that a death in
+        between leaves the old one in its place."""
+        folder = self.files.path("archive")
+        folder.mkdir(exist_ok=True)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        label = "".join(c if c.isalnum() else "-" for c in f"{position.venue.key()}-{position.symbol}")
+        os.link(self.files.path(name(self.bot_id)), folder / f"bot_{self.bot_id}_position.{label}.{stamp}.json")

@@ -1,0 +1,92 @@
+"""A bot's status file: `bot_N_status.json`: heartbeat, last check, warnings, last word.
+
+Not a money file: replaced without fsync, kept without a previous copy. The bot's last act
+is to write its exit code and reason here, because nobody sees an exit code under screen.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from core.clock import wall_ms
+from core.storage import Files
+
+SCHEMA = 1
+
+
+def name(bot_id: int) -> str:
+    return f"bot_{bot_id}_status.json"
+
+
+def stop_name(bot_id: int) -> str:
+    """Where whoever stops a bot of ours says so before it sends the signal."""
+    return f"data/stop/bot_{bot_id}.json"
+
+
+class Status:
+    def __init__(self, files: Files, bot_id: int):
+        self.files, self.bot_id = files, bot_id
+        self.fields: dict[str, Any] = {
+            "schema": SCHEMA,
+            "bot_id": bot_id,
+            "pid": os.getpid(),
+            "state": "starting",
+            "guard": False,
+            "mode": None,
+            "symbol": None,
+            "strategy": None,
+            "venue": None,
+            "started_wall_ms": wall_ms(),
+            "heartbeat_wall_ms": wall_ms(),
+            "market_ms": None,
+            "speed": None,
+            "price": None,
+            "next_check_ms": None,
+            "next_check_wall_ms": None,
+            "last_check": None,
+            "checks_completed": 0,
+            "unresolved": False,
+            "warnings": [],
+            "exit": None,
+        }
+
+    def previous(self) -> dict[str, Any] | None:
+        """What the last run left, None where it can't be read (it is no money file)."""
+        try:
+            value = self.files.read_any(name(self.bot_id))
+        except Exception:  # noqa: BLE001 - a lost heartbeat must not keep a bot from starting
+            return None
+        return value if isinstance(value, dict) else None
+
+    def write(self, **changes: Any) -> None:
+        self.fields.update(changes)
+        self.fields["heartbeat_wall_ms"] = wall_ms()
+        self.files.write_json(name(self.bot_id), self.fields, durable=False, keep_previous=False)
+
+    def warn(self, kind: str, text: str) -> bool:
+        """Show a warning until `clear`; True when it is news."""
+        for w in self.fields["warnings"]:
+            if w["kind"] == kind:
+                news = w["text"] != text
+                w["text"] = text
+                return news
+        self.fields["warnings"].append({"kind": kind, "text": text, "wall_ms": wall_ms()})
+        return True
+
+    def clear(self, *kinds: str) -> None:
+        self.fields["warnings"] = [w for w in self.fields["warnings"] if w["kind"] not in kinds]
+
+    def last_word(self, code: int, reason: str, signal_name: str | None = None, pid: int | None = None) -> None:
+        """The last act. Whether one of ours sent the signal decides between asked and by_hand."""
+        kind = "error"
+        if code == 0:
+            kind = "asked" if signal_name is None or self._asked() else "by_hand"
+        self.write(state="ended", exit={"code": code, "reason": reason, "kind": kind, "signal": signal_name, "wall_ms": wall_ms()})
+
+    def _asked(self) -> bool:
+        try:
+            value = self.files.read_any(stop_name(self.bot_id))
+        except Exception:  # noqa: BLE001 - an unreadable note is no note
+            return False
+        return isinstance(value, dict) and value.get("pid") == os.getpid() and wall_ms() - int(value.get("wall_ms", 0)) < 120_000
