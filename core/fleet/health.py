@@ -1,0 +1,90 @@
+"""What to show of a bot: pure, from its record, its status file, its lock and the yard's notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.config import Settings
+from core.fleet.state import last_word
+
+# Reads are tried 3 times, 1 s apart, each for HTTP_TIMEOUT at most: a bot in the middle of
+# that is slow, not stuck. This is the bound for the default of 10 s.
+DEFAULT_BOUND_MS = 38_000
+
+
+def stuck_bound_ms(settings: Settings) -> int:
+    """The age of a heartbeat, in ms of wall time, past which a bot counts as stuck."""
+    return max(30_000, int(3 * (settings.http_timeout + 1) + 5) * 1000)
+
+
+def notes_of(yard_status: Mapping[str, Any] | None, bot_id: int) -> dict[str, Any] | None:
+    """The yard's note on one bot, from the object in data/yard_status.json."""
+    notes = (yard_status or {}).get("bots")
+    note = notes.get(str(bot_id)) if isinstance(notes, Mapping) else None
+    return dict(note) if isinstance(note, Mapping) else None
+
+
+def health(
+    record: Mapping[str, Any],
+    status: Mapping[str, Any] | None,
+    pid: int | None,
+    now_wall_ms: int,
+    yard_notes: Mapping[str, Any] | None = None,
+    bound_ms: int = DEFAULT_BOUND_MS,
+) -> dict[str, Any]:
+    """`{"status": "running"|"stopped"|"starting"|"stuck"|"crashed", "guarded": bool, "why": str}`.
+
+    `pid` holds the bot's lock; `yard_notes` is the yard's note on this bot, or its whole status."""
+    note = notes_of(yard_notes, record["id"]) if yard_notes and "bots" in yard_notes else yard_notes
+    note = note or {}
+    own = status if status is not None and pid is not None and status.get("pid") == pid else None
+    guarded = bool(own and own.get("guard"))
+    if pid is not None and not guarded:
+        return _alive(record, own, pid, now_wall_ms, note, bound_ms)
+    found = _gone(record, status, note)
+    found["guarded"] = guarded
+    if guarded:
+        found["why"] = "; ".join(filter(None, (found["why"], "its position is guarded: stop and target are watched, nothing is bought")))
+    return found
+
+
+def _answer(status: str, why: str) -> dict[str, Any]:
+    return {"status": status, "guarded": False, "why": why}
+
+
+def _alive(
+    record: Mapping[str, Any], own: Mapping[str, Any] | None, pid: int, now_wall_ms: int, note: Mapping[str, Any], bound_ms: int
+) -> dict[str, Any]:
+    """A process holds the lock and is no guard. `own` is its status file, None while it has written none."""
+    if own is None:
+        since = note.get("since_wall_ms")
+        if note.get("pid") == pid and isinstance(since, int) and now_wall_ms - since > bound_ms:
+            return _answer("stuck", f"process {pid} has given no sign of life since its start {_seconds(now_wall_ms - since)} ago")
+        return _answer("starting", f"process {pid} is starting")
+    beat = own.get("heartbeat_wall_ms")
+    if not isinstance(beat, int):
+        return _answer("starting", f"process {pid} has given no heartbeat yet")
+    age = now_wall_ms - beat
+    if age > bound_ms:
+        return _answer("stuck", f"process {pid} gave its last sign of life {_seconds(age)} ago")
+    if own.get("state") == "starting":
+        return _answer("starting", f"process {pid} is starting")
+    return _answer("running", "" if record["status"] == "running" else "it runs though it is wanted stopped: somebody started it by hand")
+
+
+def _gone(record: Mapping[str, Any], status: Mapping[str, Any] | None, note: Mapping[str, Any]) -> dict[str, Any]:
+    """No process of its own, a guard at most."""
+    word = last_word(status) if status is not None and not status.get("guard") else None
+    told = f"exit code {word.get('code')}: {word.get('reason')}" if word else ""
+    if record["status"] != "running":
+        return _answer("stopped", told if word and word.get("code") else "")
+    if note.get("state") in ("queued", "starting"):
+        return _answer("starting", str(note.get("why") or "it is being started"))
+    if status is None and not note:
+        return _answer("starting", "it is wanted, and has not been started yet")
+    return _answer("crashed", str(note.get("why") or told or "its process is gone without a last word"))
+
+
+def _seconds(ms: int) -> str:
+    return f"{ms // 1000} s" if ms < 120_000 else f"{ms // 60_000} min"

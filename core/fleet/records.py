@@ -1,0 +1,232 @@
+"""What a bot's record may hold. Pure: no file is touched here.
+
+`check` cleans what a person gives; `view` completes what a file holds. Fields that were
+not given stay null in the record and are looked up at each start of the bot.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from core.config import TIMEFRAMES
+from core.errors import InputError
+
+REQUIRED = ("name", "symbol", "strategy", "trade_amount")
+VENUE = ("exchange", "market", "account", "mode")
+# May not change while a position or an order is open.
+BOUND = ("symbol", "strategy", *VENUE)
+DEFAULTS: dict[str, Any] = {"status": "stopped", "profit": Decimal(0), "trades": 0, "exchange": "binance", "market": "spot", "account": "main", "mode": "paper"}
+FIELDS = (
+    *("id", "name", "symbol", "strategy", "trade_amount", "status", "profit", "trades"),
+    *("exchange", "market", "account", "mode", "params", "sizing", "timeframe", "lookback", "check_interval", "offset"),
+    *("stop_loss_pct", "take_profit_pct", "cooldown_checks", "limits"),
+)
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "M": 28 * 86400}
+_NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,2})?", re.ASCII)
+
+
+def candle_seconds(timeframe: str) -> int:
+    """Length of a candle, in seconds (a month: its shortest)."""
+    return int(timeframe[:-1]) * SECONDS[timeframe[-1]]
+
+
+def offset_problem(offset: Decimal, timeframe: str) -> str | None:
+    """Why this offset can't be used with this timeframe, None where it can (DESIGN §5 When)."""
+    quarter = Decimal(candle_seconds(timeframe)) / 4
+    if 2 + offset < quarter:
+        return None
+    most = quarter - 2
+    right = f"below {most:f}" if most > 0 else "left empty"
+    return f"offset: {offset:f} s is too late for {timeframe} candles; it must be {right}, so that an order still fills near the candle's open"
+
+
+def number(value: Any) -> Decimal:
+    """A finite Decimal from an int, Decimal, float or number in text; ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        raise ValueError
+    if isinstance(value, str):
+        value = value.strip()
+        if not _NUMBER.fullmatch(value):
+            raise ValueError
+    elif isinstance(value, int) and abs(value) >= 10**30:
+        raise ValueError  # str() of an endless int would be slow
+    result = Decimal(str(value))
+    # Exponents are bounded because plain digits are written: 1e999999 would be a file of a megabyte.
+    if not result.is_finite() or (result and not -30 <= result.adjusted() <= 30):
+        raise ValueError
+    return result
+
+
+def _decimal(low: str | None, above: str | None, high: str, unit: str) -> Callable[[Any], Decimal]:
+    bottom = f"above {above}" if above is not None else f"from {low}"
+    wanted = f"a number {bottom} to {high}{unit}"
+
+    def check(value: Any) -> Decimal:
+        try:
+            found = number(value)
+        except ValueError:
+            raise ValueError(wanted) from None
+        if found > Decimal(high) or (low is not None and found < Decimal(low)) or (above is not None and found <= Decimal(above)):
+            raise ValueError(wanted)
+        return found
+
+    return check
+
+
+def _whole(low: int, high: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        try:
+            found = number(value)
+        except ValueError:
+            found = Decimal("0.5")
+        if found != found.to_integral_value() or not low <= found <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(found)
+
+    return check
+
+
+def _name(value: Any) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    if not 1 <= len(text) <= 60 or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
+        raise ValueError("text of 1 to 60 characters without control characters")
+    return text
+
+
+def _pattern(pattern: str, wanted: str) -> Callable[[Any], str]:
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not compiled.fullmatch(value.strip()):
+            raise ValueError(wanted)
+        return value.strip()
+
+    return check
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in choices or not isinstance(value, str):
+            raise ValueError("one of " + ", ".join(choices))
+        return value
+
+    return check
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
+        raise ValueError("an object of names and values")
+    return dict(value)
+
+
+_SHORT = _pattern(r"[a-z0-9_\-]{1,30}", "1 to 30 small letters, digits, - or _")
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "name": _name,
+    "symbol": _pattern(r"[A-Z0-9/_\-.]{1,30}", "a symbol such as BTCUSDT: 1 to 30 of A-Z, 0-9, / _ - ."),
+    "strategy": _pattern(r"[a-z0-9_]{1,60}", "a strategy's key such as volatile: 1 to 60 small letters, digits or _"),
+    "trade_amount": _decimal(None, "0", "1000000000000", " in the symbol's quote asset"),
+    "exchange": _SHORT,
+    "market": _SHORT,
+    "account": _SHORT,
+    "mode": _one_of("paper", "testnet", "live"),
+    "params": _object,
+    "sizing": _one_of("compound", "fixed", "all_available"),
+    "timeframe": _one_of(*TIMEFRAMES),
+    "lookback": _whole(2, 1000),
+    "check_interval": _whole(1, 604800),
+    "offset": _decimal("0", None, "604800", " seconds"),
+    "stop_loss_pct": _decimal(None, "0", "99", " percent"),
+    "take_profit_pct": _decimal(None, "0", "10000", " percent"),
+    "cooldown_checks": _whole(0, 1000),
+    "limits": _object,
+}
+LIVE = "mode: live trading is not released yet; choose paper or testnet"
+
+
+def _shown(value: Any) -> str:
+    """A value for an error message: short, and on one line."""
+    text = repr(value) if not isinstance(value, Decimal) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def check(fields: Mapping[str, Any], *, complete: bool) -> dict[str, Any]:
+    """The given fields, cleaned. InputError lists every problem; `complete`: REQUIRED must be there.
+
+    Null clears a field that isn't required. Whether the strategy exists, and whether the
+    settings allow the mode, is the caller's to check."""
+    problems: list[str] = []
+    clean: dict[str, Any] = {}
+    for name in REQUIRED:
+        if (complete or name in fields) and fields.get(name) is None:
+            problems.append(f"{name}: is missing; it must be given")
+    for name, value in fields.items():
+        if name not in CHECKS:
+            why = "is kept by Botyard itself and can't be given" if name in FIELDS else f"no such field; known are {', '.join(CHECKS)}"
+            problems.append(f"{_shown(name)}: {why}")
+        elif value is None:
+            clean[name] = None
+        else:
+            try:
+                clean[name] = CHECKS[name](value)
+            except ValueError as e:
+                problems.append(f"{name}: {_shown(value)} is not right; it must be {e}")
+    if clean.get("mode") == "live":
+        problems.append(LIVE)
+    if problems:
+        raise InputError("; ".join(problems))
+    return clean
+
+
+def together(record: Mapping[str, Any]) -> None:
+    """What only shows when a whole record is seen; InputError."""
+    if record.get("offset") is not None and record.get("timeframe") is not None:
+        problem = offset_problem(number(record["offset"]), record["timeframe"])
+        if problem:
+            raise InputError(problem)
+
+
+def view(raw: Any) -> dict[str, Any]:
+    """A record of a file, complete and typed; unknown keys stay. ValueError says what is wrong with it."""
+    if not isinstance(raw, dict):
+        raise ValueError("it is not an object")
+    identity = raw.get("id")
+    if isinstance(identity, bool) or not isinstance(identity, int) or identity < 1:
+        raise ValueError(f"id: {_shown(identity)} is not right; it must be a whole number from 1")
+    result = {**dict.fromkeys(FIELDS), **raw}
+    for name, default in DEFAULTS.items():
+        if result[name] is None:
+            result[name] = default
+    for name in REQUIRED:
+        if result[name] is None:
+            raise ValueError(f"{name}: is missing")
+    for name, test in CHECKS.items():
+        if result[name] is not None:
+            if isinstance(result[name], str) and name in _NUMERIC:
+                raise ValueError(f"{name}: {_shown(result[name])} is text; it must be a number")
+            try:
+                result[name] = test(result[name])
+            except ValueError as e:
+                raise ValueError(f"{name}: {_shown(result[name])} is not right; it must be {e}") from None
+    if result["status"] not in ("running", "stopped"):
+        raise ValueError(f"status: {_shown(result['status'])} is not right; it must be running or stopped")
+    try:
+        if isinstance(result["profit"], str) or isinstance(result["trades"], str):
+            raise ValueError
+        result["profit"], result["trades"] = number(result["profit"]), int(number(result["trades"]))
+    except ValueError:
+        raise ValueError("profit and trades: must be numbers") from None
+    return result
+
+
+_NUMERIC = frozenset({"trade_amount", "lookback", "check_interval", "offset", "stop_loss_pct", "take_profit_pct", "cooldown_checks"})
+
+
+def label(raw: Any) -> str:
+    """How a message names a record that may be broken."""
+    if isinstance(raw, dict):
+        return f"bot {_shown(raw.get('id'))} ({_shown(raw.get('name'))})"
+    return f"the record {_shown(raw)}"
