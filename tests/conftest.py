@@ -1,0 +1,22 @@
+"""What every test may rely on: no setting of the person who runs it reaches a test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from core import config
+
+for _name in (*config.names(), "BOTYARD_HOME"):
+    os.environ.pop(_name, None)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A BOTYARD_HOME of its own. Its empty `.env` keeps the one in the project's root from being read."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / ".env").touch(mode=0o600)
+    return folder
