@@ -58,6 +58,10 @@ _ACCESS_CODES = frozenset({-1002, -1022, -2014, -2015})
 _NOT_FOUND_CODES = frozenset({-2011, -2013})
 _SECRET_PARTS = re.compile(r"(signature=)[0-9a-fA-F]+")
 
+# What a call may end in: the library's exceptions, requests' own (it wraps none of them),
+# and an answer whose shape can't be right.
+_FAILURES = (BinanceAPIException, BinanceRequestException, requests.RequestException, KeyError, TypeError, ValueError, ArithmeticError)
+
 T = TypeVar("T")
 
 
@@ -121,11 +125,19 @@ class BinanceClient(Exchange):
     """Binance spot in one mode. `clock_ms` and `sleep` are wall time, handed in for tests.
 
     `place_market_order` goes through the write-ahead path of the bot that owns this
-    client (`order_path`, set by core/bot/execution.py); without one it refuses, because
-    an order whose intent is not on disk first is not sent.
+    client (attached by core/bot/execution.py); without one it refuses, because an order
+    whose intent is not on disk first is not sent.
     """
 
-    def __init__(self, settings: Settings, mode: Mode = "paper", account: str = "main", *, sleep: Callable[[float], None] = time.sleep, clock_ms: Callable[[], int] = wall_ms):
+    def __init__(
+        self,
+        settings: Settings,
+        mode: Mode = "paper",
+        account: str = "main",
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock_ms: Callable[[], int] = wall_ms,
+    ):
         self.settings, self.mode = settings, mode
         self.venue = Venue("binance", "spot", account, mode)
         self.capabilities = Capabilities()
@@ -137,7 +149,7 @@ class BinanceClient(Exchange):
         self._client = _client(settings, key, secret, self.url)
         self._sleep, self._clock_ms = sleep, clock_ms
         self._offset_at: float | None = None
-        self.order_path: Callable[[str, str, Decimal], Update] | None = None
+        self._order_path: Callable[[str, str, Decimal], Update] | None = None
 
     # --- set-up ---------------------------------------------------------------
 
@@ -197,17 +209,20 @@ class BinanceClient(Exchange):
         return Candles(symbol, timeframe, rows)
 
     def price(self, symbol: str) -> Decimal:
-        return Decimal(self._read(lambda: self._client.get_symbol_ticker(symbol=symbol))["price"])
+        return self._read(lambda: Decimal(self._client.get_symbol_ticker(symbol=symbol)["price"]))
 
     def balances(self) -> dict[str, Balance]:
-        account = self._read(lambda: self._client.get_account(omitZeroBalances="true"), signed=True)
-        return {b["asset"]: Balance(b["asset"], Decimal(b["free"]), Decimal(b["locked"])) for b in account["balances"]}
+        def ask() -> dict[str, Balance]:
+            rows = self._client.get_account(omitZeroBalances="true")["balances"]
+            return {b["asset"]: Balance(b["asset"], Decimal(b["free"]), Decimal(b["locked"])) for b in rows}
+
+        return self._read(ask, signed=True)
 
     def order(self, symbol: str, client_id: str) -> Update:
-        return parse_order(self._read(lambda: self._client.get_order(symbol=symbol, origClientOrderId=client_id), signed=True))
+        return self._read(lambda: parse_order(self._client.get_order(symbol=symbol, origClientOrderId=client_id)), signed=True)
 
     def open_orders(self, symbol: str | None = None) -> list[Update]:
-        return [parse_order(o) for o in self._read(lambda: self._client.get_open_orders(symbol=symbol), signed=True)]
+        return self._read(lambda: [parse_order(o) for o in self._client.get_open_orders(symbol=symbol)], signed=True)
 
     def fills(self, symbol: str, order_id: str | None = None, since_ms: int | None = None) -> list[Fill]:
         """Pages through myTrades by trade id, 1000 at a time (weight 20, or 5 for one order)."""
@@ -218,12 +233,12 @@ class BinanceClient(Exchange):
         elif since_ms is not None:
             query["startTime"] = since_ms
         while True:
-            rows = self._read(lambda: self._client.get_my_trades(**query), signed=True)
-            found += [parse_trade(r) for r in rows]
-            if len(rows) < 1000:
+            page = self._read(lambda: [parse_trade(r) for r in self._client.get_my_trades(**query)], signed=True)
+            found += page
+            if len(page) < 1000:
                 return found
             query.pop("startTime", None)
-            query["fromId"] = int(rows[-1]["id"]) + 1
+            query["fromId"] = int(page[-1].trade_id) + 1
 
     def recv_window_ms(self) -> int:
         return self.settings.recv_window
@@ -238,10 +253,9 @@ class BinanceClient(Exchange):
         wire = self._client.session.get_adapter(self.url)
         wire.latest_order_ms = latest_ms
         try:
-            answer = self._send(lambda: self._client.create_order(**order_params(request), newOrderRespType="FULL"))
+            return self._send(lambda: parse_order(self._client.create_order(**order_params(request), newOrderRespType="FULL")))
         finally:
             wire.latest_order_ms = None
-        return parse_order(answer)
 
     def test_order(self, request: OrderRequest) -> None:
         """Have an order checked without sending it to the market; raises what `place` would."""
@@ -250,8 +264,7 @@ class BinanceClient(Exchange):
 
     def cancel(self, symbol: str, client_id: str) -> Update:
         self.measure_offset()
-        answer = self._send(lambda: self._client.cancel_order(symbol=symbol, origClientOrderId=client_id))
-        return parse_order(answer, client_id=answer.get("origClientOrderId", client_id))
+        return self._send(lambda: parse_order(self._client.cancel_order(symbol=symbol, origClientOrderId=client_id), client_id))
 
     # --- the names that scripts use -------------------------------------------------
 
@@ -266,9 +279,9 @@ class BinanceClient(Exchange):
 
     def place_market_order(self, symbol: str, side: str, qty: Decimal) -> Update:
         """A market order of `qty` base asset, through the write-ahead path of its bot."""
-        if self.order_path is None:
+        if self._order_path is None:
             raise Refused("No write-ahead path is attached to this client; orders go out through a bot's Executor, so that their intent is on disk first")
-        return self.order_path(symbol, side, qty)
+        return self._order_path(symbol, side, qty)
 
     def get_current_price(self, symbol: str) -> Decimal:
         return self.price(symbol)
@@ -292,6 +305,9 @@ class BinanceClient(Exchange):
         self._client.timestamp_offset = int(server - before - half_trip)
         self._offset_at = time.monotonic()
 
+    def attach_order_path(self, send: Callable[[str, str, Decimal], Update]) -> None:
+        self._order_path = send
+
     def request_time_ms(self) -> int:
         """Server time by our estimate, as a signature now would carry it."""
         self.measure_offset()
@@ -305,7 +321,7 @@ class BinanceClient(Exchange):
         while True:
             try:
                 return call()
-            except (BinanceAPIException, BinanceRequestException, requests.RequestException, Unavailable, ValueError, KeyError) as e:
+            except (*_FAILURES, Unavailable) as e:
                 error = translate(e, order=False)
                 if isinstance(error, ClockRefused) and not refreshed:
                     refreshed = True
@@ -319,7 +335,7 @@ class BinanceClient(Exchange):
     def _send(self, call: Callable[[], T]) -> T:
         try:
             return call()
-        except (BinanceAPIException, BinanceRequestException, requests.RequestException) as e:
+        except _FAILURES as e:
             error = translate(e, order=True)
             if isinstance(error, ClockRefused):
                 self._offset_at = None  # measured anew before the next one
@@ -467,7 +483,7 @@ class PublicClient:
     def _ask(self, call: Callable[[], T]) -> T:
         try:
             return call()
-        except (BinanceAPIException, BinanceRequestException, requests.RequestException, ValueError) as e:
+        except _FAILURES as e:
             raise translate(e, order=False) from e
 
     def fetch_klines(self, symbol: str, interval: str, start: int | None, end: int | None, limit: int) -> list[list[Any]]:

@@ -70,6 +70,15 @@ class RealClock:
             self._reading = self._read()
             self._read_at = time.monotonic()
 
+    @property
+    def speed(self) -> float:
+        return self._reading.speed if self._reading else 1.0
+
+    @property
+    def stepped(self) -> bool:
+        """Market time stands still: it is moved by steps, if at all."""
+        return self.speed == 0
+
     def market_ms(self) -> int:
         if self._reading is None:
             return wall_ms()
@@ -80,7 +89,7 @@ class RealClock:
             pause = self._refresh
             if wall_deadline is not None:
                 pause = min(pause, (wall_deadline - wall_ms()) / 1000)
-            speed = self._reading.speed if self._reading else 1.0
+            speed = self.speed
             if market_deadline is not None:
                 ahead = (market_deadline - self.market_ms()) / 1000
                 if ahead <= 0:

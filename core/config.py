@@ -78,7 +78,12 @@ def _number(low: str | None = None, high: str | None = None, *, above: str | Non
             number = Decimal(value)
         except InvalidOperation:
             raise ValueError(wanted) from None
-        if not number.is_finite() or (low is not None and number < Decimal(low)) or (high is not None and number > Decimal(high)) or (above is not None and number <= Decimal(above)):
+        if (
+            not number.is_finite()
+            or (low is not None and number < Decimal(low))
+            or (high is not None and number > Decimal(high))
+            or (above is not None and number <= Decimal(above))
+        ):
             raise ValueError(wanted)
         return number
 
@@ -180,7 +185,9 @@ class Settings:
     take_profit_pct: Decimal = _setting("5", _number(above="0", high="10000"), "take profit, percent above the entry")
     strict_pots: bool = _setting("false", _switch, "refuse to start a bot when the bots' pots exceed the balance")
     paper_port: int = _setting("8750", _whole(1, 65535), "port of the paper exchange (loopback)")
-    paper_market: str = _setting("synthetic", _one_of("synthetic", "replay", "binance"), "where the paper exchange's prices come from: synthetic, replay, binance")
+    paper_market: str = _setting(
+        "synthetic", _one_of("synthetic", "replay", "binance"), "where the paper exchange's prices come from: synthetic, replay, binance"
+    )
     paper_data: str = _setting("", _text, "folder of candle files, for PAPER_MARKET=replay")
     paper_start: int | None = _setting("", _optional(market_time), "market time at which a new paper market begins, e.g. 2024-01-31")
     paper_speed: Decimal = _setting("1", _number(low="0", high="100000"), "market seconds per second; 1 with PAPER_MARKET=binance")

@@ -14,6 +14,7 @@ Contract, for every form:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -101,6 +102,10 @@ class Exchange(ABC):
 
     def connect(self, installation: str | None = None) -> None:
         """Once, before anything else: learn what the venue is, refuse one that isn't ours."""
+
+    def attach_order_path(self, send: Callable[[str, str, Decimal], Update]) -> None:
+        """A bot offers its write-ahead path (symbol, side, quantity) to forms that have a plain
+        `place_market_order` for scripts."""
 
     def request_time_ms(self) -> int:
         """The exchange's wall clock as a request now would be stamped."""

@@ -36,9 +36,7 @@ def _default(value: Any) -> Any:
 
 def dumps(value: Any, indent: int | None = None) -> str:
     """JSON text in which a Decimal is a plain number; NaN and infinity are refused."""
-    return simplejson.dumps(
-        value, default=_default, use_decimal=False, allow_nan=False, ensure_ascii=False, indent=indent, tuple_as_array=True
-    )
+    return simplejson.dumps(value, default=_default, use_decimal=False, allow_nan=False, ensure_ascii=False, indent=indent, tuple_as_array=True)
 
 
 def loads(text: str | bytes) -> Any:
@@ -117,7 +115,9 @@ class Files:
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise StateError(path, "it names no schema version", self.remedy(path))
         if version > schema:
-            raise StateError(path, f"it is of schema {version}, this Botyard knows {schema}", "Update Botyard, or restore the file that belongs to this version.")
+            raise StateError(
+                path, f"it is of schema {version}, this Botyard knows {schema}", "Update Botyard, or restore the file that belongs to this version."
+            )
         if version < schema:
             if migrate is None:
                 raise StateError(path, f"it is of schema {version} and can't be migrated to {schema}", self.remedy(path))
@@ -145,7 +145,7 @@ class Files:
     def remedy(self, path: Path) -> str:
         previous = path.with_name(path.name + ".prev")
         if previous.exists():
-            return f"Compare it with the previous copy {previous.name}: if that is right, copy it over {path.name} (cp {previous.name} {path.name}) and start again."
+            return f"Compare it with the previous copy: if that is right, copy it back (cp {previous.name} {path.name}) and start again."
         return f"Restore {path.name} from a backup, or, if nothing is open at the exchange, move it away and start again."
 
     def append_line(self, name: str, value: Any, *, durable: bool = True) -> None:
@@ -248,8 +248,6 @@ class Files:
 
     def lock(self, name: str) -> Lock:
         return Lock(self.path(name))
-
-
 
 
 class Lock:

@@ -33,7 +33,7 @@ def clean(text: str) -> str:
 
 
 class _Format(logging.Formatter):
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def __init__(self, secrets: list[str], colours: bool):
         super().__init__("%(asctime)s - %(levelname)s - %(message)s", "%Y-%m-%d %H:%M:%S")

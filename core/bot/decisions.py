@@ -6,12 +6,13 @@ disk and no exchange; whatever they need is handed in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from core.bot import fold
 from core.market import sizing
-from core.market.triggers import stop_touched, target_touched
-from core.model import ZERO, Decision, Intent, Position, Rules, Symbol, opposite, plain
+from core.market.triggers import touched
+from core.model import ZERO, Decision, Intent, Position, Rules, Symbol, floor_to, opposite, plain
 
 SIZINGS = ("compound", "fixed", "all_available")
 
@@ -38,7 +39,7 @@ def entry_budget(plan: Plan, position: Position, symbol: Symbol, price: Decimal,
     """Quote asset for an entry now, and why there is none (empty text: there is)."""
     budget = free_quote if plan.sizing == "all_available" else pot(plan, position)
     quantum = Decimal(1).scaleb(-symbol.quote_precision)
-    budget = sizing.floor_to(budget, quantum)
+    budget = floor_to(budget, quantum)
     smallest = sizing.smallest_entry(symbol, price, plan.stop_loss_pct)
     largest = sizing.largest_entry(symbol)
     if budget < smallest:
@@ -54,11 +55,11 @@ def look(position: Position, price: Decimal) -> Decision:
         return Decision()
     if any(o.role in ("exit", "stop", "target") for o in position.orders):
         return Decision(why_not="an order out is already on its way")
-    short = position.direction == "SHORT"
-    if position.stop_loss is not None and stop_touched(short=short, level=position.stop_loss, price=price):
-        return _out(position, "stop_loss", f"price {plain(price)} has reached the stop {plain(position.stop_loss)}")
-    if position.take_profit is not None and target_touched(short=short, level=position.take_profit, price=price):
-        return _out(position, "take_profit", f"price {plain(price)} has reached the target {plain(position.take_profit)}")
+    hit = touched(position.direction, position.stop_loss, position.take_profit, price)
+    if hit == "stop_loss":
+        return _out(position, hit, f"price {plain(price)} has reached the stop {plain(position.stop_loss or ZERO)}")
+    if hit == "take_profit":
+        return _out(position, hit, f"price {plain(price)} has reached the target {plain(position.take_profit or ZERO)}")
     return Decision()
 
 
@@ -124,3 +125,18 @@ def levels(position: Position, plan: Plan, rules: Rules) -> tuple[Decimal | None
 def after_stop(plan: Plan, tag: str) -> int:
     """Checks to skip after an exit."""
     return plan.cooldown_checks if tag == "stop_loss" else 0
+
+
+def after_fills(position: Position, plan: Plan, rules: Rules) -> Position:
+    """What follows from new fills, in the same write: stop and target, settling, cool-down."""
+    if position.direction is None or not position.fills:
+        return position
+    entries = tuple(f for f in position.fills if f.side == position.entry_side)
+    if position.fills[-1].side == position.entry_side or position.stop_loss is None:
+        stop, target = levels(position, plan, rules)
+        position = replace(position, stop_loss=stop, take_profit=target)
+    last = position.fills[-1]
+    settled = fold.settle(position, last.price, rules)
+    if settled.direction is None and entries:
+        return replace(settled, cooldown=after_stop(plan, last.tag))
+    return settled

@@ -27,7 +27,7 @@ from core.bot.position import PositionStore
 from core.errors import ExchangeError, OrderNotFound, OutcomeUnknown, RateLimited, Refused, Unavailable, Unsupported
 from core.exchange import Exchange
 from core.market import sizing
-from core.model import REJECTED, SENDING, ZERO, Fill, Intent, Order, OrderRequest, Position, Role, Side, Symbol, Update, plain
+from core.model import REJECTED, SENDING, ZERO, Fill, Intent, Order, OrderRequest, Position, Role, Side, Symbol, Update, floor_to, plain
 
 log = logging.getLogger("botyard.orders")
 
@@ -96,10 +96,7 @@ class Executor:
         self._after_fills, self._on_fills = after_fills, on_fills
         self._not_found: dict[str, int] = {}
         self._asked_wall: dict[str, int] = {}
-        # Orders of an earlier life are asked for at once; one that this process sent is not
-        # asked for again until its answer was lost.
-        if hasattr(exchange, "order_path"):
-            exchange.order_path = self._order_path
+        exchange.attach_order_path(self._order_path)
 
     # --- start ---------------------------------------------------------------------
 
@@ -223,7 +220,7 @@ class Executor:
             after = self._fetch_fills(after, told)
         if after == before:
             return ()
-        news = after.unjournaled[len(before.unjournaled) :] if before.unjournaled else after.unjournaled
+        news = tuple(f for f in after.unjournaled if f not in before.unjournaled)
         after = self._after_fills(after)
         self.store.save(after)
         if news:
@@ -322,7 +319,7 @@ class Executor:
             return Result("not_sent", f"{intent.action}: the balance can't be read: {e}")
         limit = intent.price if kind == "LIMIT" else None
         if limit is not None:
-            limit = sizing.floor_to(limit, symbol.rules.tick)
+            limit = floor_to(limit, symbol.rules.tick)
         return self.send(
             intent.side,
             kind,
@@ -332,7 +329,9 @@ class Executor:
             quote_quantity=quote,
             price=limit,
             life=intent.life if kind == "LIMIT" else None,
-            change=lambda p: replace(p, initial_investment=quote or (quantity or ZERO) * price) if not p.has_traded and not leaving and not p.initial_investment else p,
+            change=lambda p: (
+                replace(p, initial_investment=quote or (quantity or ZERO) * price) if not p.has_traded and not leaving and not p.initial_investment else p
+            ),
         )
 
     def _size(self, intent: Intent, symbol: Symbol, price: Decimal, leaving: bool) -> tuple[Decimal | None, Decimal | None]:
@@ -341,14 +340,14 @@ class Executor:
         if leaving:
             return self._exit_size(intent, symbol, at, market), None
         if intent.size_base is not None:
-            wanted = sizing.floor_to(intent.size_base, sizing.quantity_step(symbol.rules, market))
+            wanted = floor_to(intent.size_base, sizing.quantity_step(symbol.rules, market))
             if sizing.sellable(wanted, at, symbol.rules, market) <= 0:
                 raise Unsupported(f"{intent.action}: {plain(intent.size_base)} {symbol.base} is below the symbol's minimum")
             return wanted, None
         if intent.size_quote is None:
             raise Unsupported(f"{intent.action}: an entry needs a size in {symbol.quote} or {symbol.base}")
         if market and self.exchange.capabilities.quote_sized:
-            return None, sizing.floor_to(intent.size_quote, Decimal(1).scaleb(-symbol.quote_precision))
+            return None, floor_to(intent.size_quote, Decimal(1).scaleb(-symbol.quote_precision))
         quantity = sizing.quantity_for(intent.size_quote, at, symbol.rules)
         if sizing.sellable(quantity, at, symbol.rules, market) <= 0:
             raise Unsupported(f"{intent.action}: {plain(intent.size_quote)} {symbol.quote} buys less than the symbol's minimum")
@@ -362,12 +361,14 @@ class Executor:
         if intent.size_quote is not None:
             wanted = min(owned, intent.size_quote / price)
         if position.direction == "SHORT":
-            return sizing.floor_to(wanted, sizing.quantity_step(symbol.rules, market))
+            return floor_to(wanted, sizing.quantity_step(symbol.rules, market))
         balance = self.exchange.balances().get(symbol.base)
         free = balance.free if balance else ZERO
         amount = sizing.sellable(min(wanted, free), price, symbol.rules, market)
         if amount > 0:
             return amount
         if free < wanted and sizing.sellable(wanted, price, symbol.rules, market) > 0:
-            raise Unsupported(f"{intent.action}: the bot owns {plain(owned)} {symbol.base}, but only {plain(free)} are free in the account: somebody sold, moved or locked them")
+            raise Unsupported(
+                f"{intent.action}: the bot owns {plain(owned)} {symbol.base}, but only {plain(free)} are free: somebody sold, moved or locked them"
+            )
         raise Unsupported(f"{intent.action}: {plain(wanted)} {symbol.base} is below what {symbol.name} lets be sold")

@@ -52,7 +52,9 @@ def tell(position: Position, update: Update, wall_ms: int) -> Position:
     order = _merge(order, update)
     known = {(f.trade_id, f.client_id) for f in position.fills}
     news = tuple(
-        replace(f, client_id=order.client_id, order_id=f.order_id or order.order_id, role=order.role, tag=order.tag, trade=order.trade, wall_ms=f.wall_ms or wall_ms)
+        replace(
+            f, client_id=order.client_id, order_id=f.order_id or order.order_id, role=order.role, tag=order.tag, trade=order.trade, wall_ms=f.wall_ms or wall_ms
+        )
         for f in update.fills
         if (f.trade_id, order.client_id) not in known
     )

@@ -46,7 +46,9 @@ def to_json(position: Position) -> dict[str, Any]:
         "take_profit": position.take_profit,
         "has_traded": position.has_traded,
         "initial_investment": position.initial_investment,
-        "timestamp": None if position.opened_ms is None else datetime.fromtimestamp(position.opened_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "timestamp": None
+        if position.opened_ms is None
+        else datetime.fromtimestamp(position.opened_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "opened_ms": position.opened_ms,
         "pending_order": None if pending is None else _order_json(pending),
         "protection": position.protection,

@@ -1,0 +1,117 @@
+"""What a bot runs with: its record over what its strategy declares over the settings.
+
+Fields that the record leaves null are looked up here, at each start, and again at each
+check for those that may change while it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from core.bot import schedule
+from core.bot.decisions import SIZINGS, Plan
+from core.config import TIMEFRAMES, Settings
+from core.errors import SettingsError
+from core.model import MODES, Mode
+from strategies.base import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """All that a bot must know of itself. Seconds and counts as the names say."""
+
+    bot_id: int
+    name: str
+    symbol: str
+    strategy: str
+    mode: Mode
+    account: str
+    params: Mapping[str, Any]
+    plan: Plan
+    timeframe: str
+    kline_limit: int
+    check_interval_s: int
+    offset_ms: int
+    risk_interval_s: int
+
+    # Only these count from the next check; the others need a restart.
+    LIVE = ("name", "plan", "check_interval_s", "offset_ms")
+
+
+def mode_of(record: Mapping[str, Any] | None) -> str:
+    """A bot whose record names no mode is paper."""
+    return str((record or {}).get("mode") or "paper")
+
+
+def contradictions(record: Mapping[str, Any], name: str, symbol: str, strategy: str, trade_amount: Decimal) -> list[str]:
+    """Where the arguments and the record say different things."""
+    pairs = (("BOT_NAME", "name", name), ("SYMBOL", "symbol", symbol), ("STRATEGY", "strategy", strategy))
+    found = [f"{argument}: {given!r} is given, the record says {record.get(field)!r}" for argument, field, given in pairs if record.get(field) != given]
+    recorded = record.get("trade_amount")
+    if recorded is None or Decimal(str(recorded)) != trade_amount:
+        found.append(f"TRADE_AMOUNT: {trade_amount} is given, the record says {recorded}")
+    return found
+
+
+def build(
+    settings: Settings,
+    bot_id: int,
+    name: str,
+    symbol: str,
+    strategy_key: str,
+    trade_amount: Decimal,
+    record: Mapping[str, Any] | None,
+    strategy: Strategy | None,
+) -> Setup:
+    """The set-up, or SettingsError with every problem."""
+    record = record or {}
+    problems: list[str] = []
+    mode = mode_of(record)
+    if mode not in MODES:
+        problems.append(f"mode: {mode!r} must be one of {', '.join(MODES)}")
+    elif mode == "live":
+        problems.append("mode: live trading is not released yet; use paper or testnet")
+    elif MODES.index(mode) > MODES.index(settings.trading_mode):
+        problems.append(f"mode: the bot is set to {mode}, but TRADING_MODE allows {settings.trading_mode} at most")
+
+    def number(field: str, fallback: Decimal | None) -> Decimal | None:
+        value = record.get(field)
+        return fallback if value is None else Decimal(str(value))
+
+    timeframe = record.get("timeframe") or (strategy.timeframe if strategy else None) or settings.kline_interval
+    if timeframe not in TIMEFRAMES:
+        problems.append(f"timeframe: {timeframe!r} must be one of {', '.join(TIMEFRAMES)}")
+        timeframe = "5m"
+    offset = number("offset", Decimal(schedule.default_offset_s(bot_id, timeframe))) or Decimal(0)
+    sizing = record.get("sizing") or "compound"
+    if sizing not in SIZINGS:
+        problems.append(f"sizing: {sizing!r} must be one of {', '.join(SIZINGS)}")
+    if not trade_amount.is_finite() or trade_amount <= 0:
+        problems.append(f"TRADE_AMOUNT: {trade_amount} must be a number above 0")
+    if problems:
+        raise SettingsError(problems)
+    cooldown = record.get("cooldown_checks")
+    return Setup(
+        bot_id=bot_id,
+        name=name,
+        symbol=symbol,
+        strategy=strategy_key,
+        mode=mode,  # type: ignore[arg-type]
+        account=record.get("account") or "main",
+        params=dict(record.get("params") or {}),
+        plan=Plan(
+            trade_amount=trade_amount,
+            sizing=sizing,
+            stop_loss_pct=number("stop_loss_pct", settings.stop_loss_pct),
+            take_profit_pct=number("take_profit_pct", settings.take_profit_pct),
+            cooldown_checks=1 if cooldown is None else int(cooldown),
+        ),
+        timeframe=timeframe,
+        kline_limit=int(record.get("lookback") or settings.kline_limit),
+        check_interval_s=int(record.get("check_interval") or settings.check_interval),
+        offset_ms=int(offset * 1000),
+        risk_interval_s=settings.risk_interval,
+    )

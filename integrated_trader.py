@@ -1,0 +1,259 @@
+"""One bot: `python3 integrated_trader.py BOT_ID BOT_NAME SYMBOL STRATEGY TRADE_AMOUNT [--guard]`.
+
+What the arguments don't say comes from the bot's record in active_bots.json; a
+contradiction between the two ends it. Exit codes: 0 stopped as asked, 2 bad arguments or
+settings, 3 already running, 4 state can't be read, 5 refused by the exchange. Nobody sees
+an exit code under screen, so its last act is to write code and reason into
+bot_N_status.json.
+
+SIGTERM, SIGINT and SIGHUP end it within two seconds wherever it is: the loop when it can,
+else a watcher thread that writes the last word and leaves. Every file is safe against that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from core.bootstrap import ensure_packages
+
+if __name__ == "__main__":
+    ensure_packages()
+
+import argparse
+import logging
+import signal
+import threading
+import traceback
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from core.bot import botlog, status
+from core.config import Settings, load
+from core.errors import (
+    EXIT_ALREADY_RUNNING,
+    EXIT_BAD_ARGUMENTS,
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_STATE_UNREADABLE,
+    AccessRefused,
+    AlreadyRunning,
+    InputError,
+    SettingsError,
+    StateError,
+    StrategyError,
+)
+from core.storage import Files
+from strategies import registry as strategy_registry
+
+if TYPE_CHECKING:
+    from core.bot.trader import Trader
+
+EXIT_UNEXPECTED = 1
+GRACE_S = 1.6  # of the two seconds that a signal allows
+log = logging.getLogger("botyard")
+
+STRATEGIES = strategy_registry.load()
+"""Every strategy by key: a view of the registry (`STRATEGIES["volatile"]`, `list(STRATEGIES)`)."""
+
+
+class _Arguments(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        self.print_usage(sys.stderr)
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(EXIT_BAD_ARGUMENTS)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = _Arguments(
+        prog="integrated_trader.py",
+        description="Runs one bot until it is stopped.",
+        epilog="exit codes: 0 stopped as asked, 2 bad arguments or settings, 3 already running, 4 state can't be read, 5 refused by the exchange",
+    )
+    parser.add_argument("bot_id", type=_bot_id, metavar="BOT_ID", help="the bot's number, from 1")
+    parser.add_argument("name", metavar="BOT_NAME")
+    parser.add_argument("symbol", metavar="SYMBOL", help="as the exchange writes it, e.g. BTCUSDT")
+    parser.add_argument("strategy", metavar="STRATEGY", help="a strategy's key, e.g. volatile")
+    parser.add_argument("trade_amount", type=_amount, metavar="TRADE_AMOUNT", help="quote asset for the first entry")
+    parser.add_argument("--guard", action="store_true", help="no strategy, no entries: only stop, target and booking, until nothing is open")
+    return parser.parse_args(argv)
+
+
+def _bot_id(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 999_999:
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a whole number from 1 to 999999")
+    return int(text)
+
+
+def _amount(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or value <= 0:
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a number above 0")
+    return value
+
+
+class Signals:
+    """Hears TERM, INT and HUP in a thread of its own, so that a main thread that hangs in C,
+    in a strategy or on a socket can't keep the bot alive."""
+
+    def __init__(self, state: status.Status):
+        self.state = state
+        self.heard: str | None = None
+        self.trader: Trader | None = None
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGUSR1, self._on_wake)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, name="signals", daemon=True).start()
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self.heard = self.heard or signal.Signals(number).name
+        if self.trader is not None:
+            self.trader.stop(self.heard)
+
+    def _on_wake(self, _number: int, _frame: object) -> None:
+        if self.trader is not None:
+            self.trader.clock.wake()
+
+    def _watch(self) -> None:
+        endings = {int(signal.SIGTERM), int(signal.SIGINT), int(signal.SIGHUP)}
+        while True:
+            numbers = [n for n in os.read(self._read, 64) if n in endings]
+            if numbers:
+                break
+        done = threading.Event()
+        done.wait(GRACE_S)  # the main thread normally ends the process long before
+        name = self.heard or signal.Signals(numbers[0]).name
+        log.warning("👋 Stopped by %s in the middle of a step; the next start goes on from the files", name)
+        self.state.last_word(EXIT_OK, f"stopped by {name} in the middle of a step", name)
+        os._exit(EXIT_OK)
+
+
+def find_record(files: Files, bot_id: int) -> Mapping[str, Any] | None:
+    """The bot's record, None without one; StateError when active_bots.json can't be read."""
+    from core.errors import NotFound
+    from core.fleet.registry import Registry
+
+    try:
+        return Registry(files).bot(bot_id)
+    except NotFound:
+        return None
+
+
+def run(arguments: argparse.Namespace, settings: Settings, files: Files, state: status.Status, signals: Signals) -> None:
+    """Build the trader and run it; raises what ends it with a code other than 0."""
+    from core.bot import setup
+
+    record = find_record(files, arguments.bot_id)
+    if record is not None:
+        found = setup.contradictions(record, arguments.name, arguments.symbol, arguments.strategy, arguments.trade_amount)
+        if found:
+            raise SettingsError(found)
+    strategy = None
+    if not arguments.guard:
+        own = strategy_registry.load(files.home / "strategies")
+        strategy = own.build(arguments.strategy, (record or {}).get("params") or {}, int((record or {}).get("lookback") or settings.kline_limit))
+    config = setup.build(settings, arguments.bot_id, arguments.name, arguments.symbol, arguments.strategy, arguments.trade_amount, record, strategy)
+
+    from core.binance_client import BinanceClient
+    from core.bot.trader import Trader
+    from core.clock import RealClock
+    from core.market.history import CandleStore
+
+    exchange = BinanceClient(settings, config.mode, config.account)
+    clock = RealClock(exchange.time, refresh_s=1.0 if config.mode == "paper" else 60.0)
+
+    def read_record() -> Mapping[str, Any] | None:
+        try:
+            return find_record(files, arguments.bot_id)
+        except StateError as e:
+            log.warning("⚠️ The bots' list can't be read, this bot goes on as before: %s", e)
+            return None
+
+    trader = Trader(
+        config, settings, files, exchange, clock, strategy, candles=CandleStore(files.path("data/history.db")), read_record=read_record, state=state
+    )
+    signals.trader = trader
+    if signals.heard:
+        return
+    trader.run()
+    if trader.finished:
+        log.info("👋 %s", trader.finished)
+
+
+def main(argv: list[str]) -> int:
+    arguments = parse(argv)
+    bot_id = arguments.bot_id
+    try:
+        settings = load()
+    except SettingsError as e:
+        print("The settings are not right:", *e.problems, sep="\n  ", file=sys.stderr)
+        home = os.environ.get("BOTYARD_HOME") or os.path.dirname(os.path.abspath(__file__))
+        _refuse(Files(home), bot_id, str(e))
+        return EXIT_BAD_ARGUMENTS
+    files = Files(settings.home)
+    lock = files.lock(f"bot_{bot_id}.lock")
+    try:
+        lock.acquire()
+    except AlreadyRunning as e:
+        print(f"Bot {bot_id} is already running as process {e.pid or 'unknown'}; nothing was started.", file=sys.stderr)
+        return EXIT_ALREADY_RUNNING
+    # Before any heavy import, so that whatever happens from here on leaves a trace.
+    botlog.open_log(files.path(f"bot_{bot_id}.log"), settings.log_level, settings.secrets())
+    state = status.Status(files, bot_id)
+    signals = Signals(state)
+    code, reason, heard = EXIT_UNEXPECTED, "ended unexpectedly", None
+    try:
+        run(arguments, settings, files, state, signals)
+        heard = signals.heard
+        trader = signals.trader
+        code, reason = EXIT_OK, (trader.finished if trader and trader.finished else f"stopped by {heard}")
+        log.info("👋 STOPPED BOT: %s (%s)", arguments.name, reason)
+    except (SettingsError, InputError, StrategyError) as e:
+        code, reason = EXIT_BAD_ARGUMENTS, str(e)
+    except StateError as e:
+        code, reason = EXIT_STATE_UNREADABLE, str(e)
+    except AccessRefused as e:
+        code, reason = EXIT_REFUSED, str(e)
+    except OSError as e:
+        # Everything on the network is translated at the exchange's edge: this is a file.
+        code, reason = (
+            EXIT_STATE_UNREADABLE,
+            f"{e.filename or 'a file'} can't be written ({e.strerror or e}). Free the disk or mend the folder's rights, then start again; nothing was lost.",
+        )
+    except Exception as e:  # noqa: BLE001 - the last word must be written whatever happened
+        code, reason = EXIT_UNEXPECTED, f"unexpected {type(e).__name__}: {e}"
+        for line in traceback.format_exc().splitlines():
+            log.error("%s", line)
+    if code not in (EXIT_OK,):
+        log.error("🛑 %s", reason)
+    state.last_word(code, reason, heard)
+    logging.shutdown()
+    return code
+
+
+def _refuse(files: Files, bot_id: int, reason: str) -> None:
+    """The last word where not even the settings could be read; only if no bot is running."""
+    lock = files.lock(f"bot_{bot_id}.lock")
+    try:
+        lock.acquire()
+    except (AlreadyRunning, OSError):
+        return
+    try:
+        status.Status(files, bot_id).last_word(EXIT_BAD_ARGUMENTS, reason)
+    except OSError:
+        pass
+    finally:
+        lock.release()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
