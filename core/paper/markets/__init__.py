@@ -1,6 +1,6 @@
 """Where the paper exchange's prices come from: one Protocol, three forms of it.
 
-`synthetic` (synthetic.py) invents candles from a seed, `replay` (replay.py) serves candle
+`synthetic` (synthetic.py) invents candles from a seed, `replay` (replay.py, files.py) serves candle
 files, `binance` (live.py) follows the real market. `tape.py` is what the first two share,
 `table.py` the figures of well-known symbols. Matching and accounts live elsewhere in
 core/paper and learn of prices through `Market` alone.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from core.config import Settings
@@ -88,7 +89,8 @@ def open_market(settings: Settings) -> Market:
     if settings.paper_market == "replay":
         from core.paper.markets.replay import ReplayMarket
 
-        return ReplayMarket(settings.paper_data)
+        # A relative folder is taken from the yard's home, wherever the server was started.
+        return ReplayMarket(settings.home / Path(settings.paper_data).expanduser())
     if settings.paper_market == "binance":
         if settings.paper_speed != 1:
             raise SettingsError("PAPER_SPEED: must be 1 with PAPER_MARKET=binance: the real market's time can't be moved")

@@ -239,7 +239,7 @@ class TapeMarket(ABC):
             block = _laid_out(bars, frame)
             inside = (block.at > after_ms) & (block.at <= until)
             if inside.any():
-                yield Block(*(column[inside] for column in block))
+                yield Block(block.at[inside], block.price[inside], block.opens[inside])
 
     def _open_candle(self, symbol: str, frame: Frame, opened: int, now_ms: int) -> Bars:
         """The candle that opened at `opened` as it stands at `now_ms`: nothing of what comes after goes into it."""
