@@ -1,0 +1,1239 @@
+"""The dashboard: routes, and the page as one string. `python3 simple_dash.py` serves it.
+
+What the page shows is computed in core/dash; this file only speaks HTTP. Owns no file.
+It works from any folder, alone: the yard (`python3 -m core.fleet`) is started when its
+lock is free, and bots, yard and paper exchange go on when the page is closed.
+
+Sections: answers · routes · the door (hosts, origins, login) · main · login page · page.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+if __name__ == "__main__":
+    from core.bootstrap import ensure_packages
+
+    ensure_packages()
+
+import secrets  # noqa: E402 - the packages must be there first
+
+from flask import Flask, Response, g, redirect, request, session  # noqa: E402
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge  # noqa: E402
+
+from core.config import Settings, load  # noqa: E402
+from core.dash import inputs  # noqa: E402
+from core.dash.board import Board  # noqa: E402
+from core.dash.gate import ANY_ADDRESS, Gate, Refusal, secret_key  # noqa: E402
+from core.dash.market import MakeClient, Market, Unreachable, binance  # noqa: E402
+from core.errors import AlreadyRunning, BotyardError, Conflict, ExchangeError, InputError, NotFound, SettingsError, StateError, StrategyError  # noqa: E402
+from core.fleet import control  # noqa: E402
+from core.fleet.supervisor import StopFailed  # noqa: E402
+from core.model import Event  # noqa: E402
+from core.storage import Files, dumps, installation  # noqa: E402
+
+log = logging.getLogger("botyard.dash")
+
+STATIC = ROOT / "core" / "dash" / "static"
+LIBRARIES = ("chart.umd.min.js", "lightweight-charts.standalone.production.js")
+STOP_TIMEOUT_S = 15
+SESSION_HOURS = 12
+
+# --- answers -------------------------------------------------------------------------
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """JSON with exact numbers; never kept by a cache."""
+    return Response(dumps(value), status, mimetype="application/json")
+
+
+def failure(status: int, error: str, **more: Any) -> Response:
+    return answer({"success": False, "error": error, **more}, status)
+
+
+def status_of(e: BotyardError) -> int:
+    """An error of ours as an HTTP status: who must act decides."""
+    if isinstance(e, NotFound):
+        return 404
+    if isinstance(e, Conflict | AlreadyRunning):
+        return 409
+    if isinstance(e, InputError | StrategyError):
+        return 400
+    if isinstance(e, StopFailed):
+        return 504
+    if isinstance(e, Unreachable | ExchangeError):
+        return 503
+    return 500
+
+
+# --- routes --------------------------------------------------------------------------
+
+
+def create_app(
+    settings: Settings,
+    files: Files,
+    *,
+    supervisor: Any = None,
+    make_client: MakeClient | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+    paper_wait_s: float = 12.0,
+) -> Flask:
+    """The WSGI application over one home. `app.extensions["board"]` is its Board; nothing is started here."""
+    if not settings.dashboard_is_local and not settings.dashboard_password:
+        raise SettingsError(f"DASHBOARD_PASSWORD: must be set, because DASHBOARD_HOST is {settings.dashboard_host}, which others can reach")
+    keeper = supervisor or control.make_supervisor(files, settings)
+
+    def bring_up_paper() -> None:
+        control.want_paper(files)
+        control.ensure_yard(files, settings, keeper)
+
+    market = Market(settings, make_client or binance(settings, files), bring_up_paper, paper_wait_s)
+    board = Board(settings, files, keeper, market)
+    app = Flask("botyard", static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=inputs.MAX_BODY, PROPAGATE_EXCEPTIONS=False)
+    app.extensions["board"] = board
+    app.url_map.strict_slashes = False
+    _door(app, settings, files, monotonic)
+    _reading(app, board)
+    _changing(app, board, settings, files)
+    _errors(app, settings)
+    return app
+
+
+def _reading(app: Flask, board: Board) -> None:
+    @app.get("/")
+    def page() -> Response:
+        return html(PAGE.replace("__LOGOUT__", "" if session.get("epoch") else "hidden"))
+
+    @app.get("/static/<name>")
+    def static_file(name: str) -> Response:
+        if name not in LIBRARIES:
+            raise NotFound("There is no such file")
+        response = Response((STATIC / name).read_bytes(), mimetype="text/javascript")
+        response.headers["Cache-Control"] = "private, max-age=86400"
+        return response
+
+    @app.get("/favicon.ico")
+    def favicon() -> Response:
+        return Response(status=204)
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        reason = board.healthy()
+        if reason is None:
+            return answer({"ok": True})
+        return answer({"ok": False, "success": False, "error": reason}, 503)
+
+    @app.get("/api/overview")
+    def overview() -> Response:
+        return answer(board.overview())
+
+    @app.get("/api/bot/<raw>/details")
+    def details(raw: str) -> Response:
+        cursor = inputs.cursor(request.args.get("cursor"))
+        return answer(board.details(inputs.bot_id(raw), cursor, request.args.get("only") == "log"))
+
+    @app.get("/api/bot/<raw>/candles")
+    def candles(raw: str) -> Response:
+        limit = inputs.limit(request.args.get("limit"), 300, 1000)
+        return answer(board.candles(inputs.bot_id(raw), request.args.get("timeframe"), limit))
+
+    @app.get("/api/strategies")
+    def strategies() -> Response:
+        return answer(board.strategies())
+
+    @app.get("/api/search-coins")
+    def search() -> Response:
+        found = board.search(request.args.get("q", ""), request.args.get("mode"))
+        return answer({"success": True, "coins": found})
+
+
+def _changing(app: Flask, board: Board, settings: Settings, files: Files) -> None:
+    @app.post("/api/create-bot")
+    def create() -> Response:
+        return answer({"success": True, "bot": board.create(inputs.body(request.get_data()))}, 201)
+
+    @app.post("/api/bot/<raw>/update")
+    def update(raw: str) -> Response:
+        return answer({"success": True, **board.update(inputs.bot_id(raw), inputs.body(request.get_data()))})
+
+    @app.post("/api/bot/<raw>/start")
+    def start(raw: str) -> Response:
+        bot_id = inputs.bot_id(raw)
+        control.start_bot(files, settings, bot_id, "dashboard", board.supervisor)
+        return answer({"success": True, "bot": board.row(bot_id)})
+
+    @app.post("/api/bot/<raw>/stop")
+    def stop(raw: str) -> Response:
+        bot_id = inputs.bot_id(raw)
+        board.registry.bot(bot_id)
+        done = control.stop_bot(files, settings, bot_id, "dashboard", board.supervisor, timeout_s=STOP_TIMEOUT_S)
+        return answer({"success": True, "bot": board.row(bot_id), "note": done["warning"]})
+
+    @app.post("/api/stop-all")
+    def stop_all() -> Response:
+        done = control.stop_all(files, settings, "dashboard", board.supervisor)
+        failed = {i: r["error"] for i, r in done["bots"].items() if r["error"]}
+        if done["error"] or failed:
+            words = [done["error"]] if done["error"] else []
+            return failure(504 if failed else 500, "; ".join([*words, *(f"bot {i}: {why}" for i, why in failed.items())]), bots=done["bots"])
+        return answer({"success": True, "bots": done["bots"]})
+
+    @app.delete("/api/bot/<raw>")
+    def delete(raw: str) -> Response:
+        bot_id = inputs.bot_id(raw)
+        control.delete_bot(files, bot_id, "dashboard")
+        return answer({"success": True, "id": bot_id, "note": "Its files are in archive/."})
+
+    @app.post("/api/send_alert")
+    def send_alert() -> Response:
+        given = inputs.body(request.get_data()) if request.get_data() else {}
+        text = given.get("message", "Test message from Botyard's dashboard")
+        if not isinstance(text, str) or not 1 <= len(text.strip()) <= 500:
+            raise InputError("message: must be a text of 1 to 500 characters")
+        channels = [
+            ("SMS", {"TWILIO_ACCOUNT_SID": settings.twilio_account_sid, "TWILIO_AUTH_TOKEN": settings.twilio_auth_token, "TWILIO_FROM": settings.twilio_from, "SMS_TO": settings.sms_to}),
+            ("Telegram", {"TELEGRAM_BOT_TOKEN": settings.telegram_bot_token, "TELEGRAM_CHAT_ID": settings.telegram_chat_id}),
+        ]
+        ready = [name for name, needs in channels if all(needs.values())]
+        if not ready:
+            raise Conflict(
+                "No way to send a message is set up; put TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, TWILIO_FROM and SMS_TO (SMS) "
+                "or TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID (Telegram) into .env and start the dashboard again"
+            )
+        from core.notify import post
+
+        clean = "".join(c if c.isprintable() else " " for c in text.strip())
+        post(files, Event("alert", clean, "warning", wall_ms=board.clock_ms(), data={"by": "dashboard"}))
+        return answer({"success": True, "channels": ready, "note": "The message is in the outbox; the yard sends it."}, 202)
+
+
+def _errors(app: Flask, settings: Settings) -> None:
+    hidden = settings.secrets()
+
+    def clean(text: str) -> str:
+        for secret in hidden:
+            text = text.replace(secret, "***")
+        return text
+
+    def failed(e: Exception) -> Response:
+        if isinstance(e, Refusal):
+            response = failure(e.status, str(e))
+            response.headers.update(e.headers)
+            return response
+        if isinstance(e, StateError):
+            return failure(500, clean(str(e)), file=e.path, reason=clean(e.reason), remedy=e.remedy)
+        if isinstance(e, BotyardError):
+            return failure(status_of(e), clean(str(e)))
+        if isinstance(e, RequestEntityTooLarge):
+            return failure(413, f"The request is larger than {inputs.MAX_BODY // 1024} kB; send a smaller one")
+        if isinstance(e, HTTPException):
+            words = {404: f"There is no {request.path[:100]}; the dashboard is at /", 405: f"{request.method} can't be used here"}
+            code = e.code or 500
+            response = failure(code, words.get(code, e.description or e.name))
+            if code == 405 and getattr(e, "valid_methods", None):
+                response.headers["Allow"] = ", ".join(sorted(e.valid_methods or ()))  # type: ignore[attr-defined]
+            return response
+        if isinstance(e, OSError):
+            log.error("%s %s: %s", request.method, clean(request.path), clean(str(e)))
+            return failure(500, clean(f"A file could not be read or written ({e.strerror or type(e).__name__}); look at the disk and the rights of the folder"))
+        log.error("%s %s failed: %s", request.method, clean(request.path), clean(_trace(e)))
+        return failure(500, "Something in the dashboard went wrong; its log says what. Nothing else was changed.")
+
+    app.register_error_handler(Exception, failed)
+
+
+def _trace(e: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(e))
+
+
+# --- the door: hosts, origins, login ----------------------------------------------------
+
+
+def html(text: str, status: int = 200) -> Response:
+    """A page whose scripts and styles carry this answer's own nonce."""
+    g.nonce = secrets.token_urlsafe(18)
+    return Response(text.replace("__NONCE__", g.nonce), status, mimetype="text/html")
+
+
+def _door(app: Flask, settings: Settings, files: Files, monotonic: Callable[[], float]) -> None:
+    key = secret_key(files)
+    gate = Gate(settings, key, monotonic)
+    app.secret_key = key
+    app.config.update(
+        # Cookies are not told apart by port: two yards on one host would log each other out.
+        SESSION_COOKIE_NAME=f"botyard_{settings.dashboard_port}",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Strict",
+        PERMANENT_SESSION_LIFETIME=timedelta(hours=SESSION_HOURS),
+    )
+
+    @app.before_request
+    def guard() -> Response | None:
+        gate.check_host(request.headers.get("Host", ""))
+        api = request.path.startswith("/api/")
+        if api or request.method not in ("GET", "HEAD"):
+            gate.check_origin(dict(request.headers), f"{request.scheme}://{request.headers.get('Host', '')}")
+        if gate.needs_login and request.path not in ("/login", "/healthz"):
+            refused = _login_needed(gate, api)
+            if refused is not None:
+                return refused
+        if api and request.method not in ("GET", "HEAD", "OPTIONS"):
+            return _json_only()
+        return None
+
+    @app.after_request
+    def headers(response: Response) -> Response:
+        nonce = g.get("nonce")
+        script = f"'nonce-{nonce}'" if nonce else "'none'"
+        policy = (
+            f"default-src 'none'; script-src {script}; style-src {script}; img-src 'self' data:; connect-src 'self'; "
+            "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        )
+        response.headers["Content-Security-Policy"] = policy
+        response.headers["X-Frame-Options"] = "DENY"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    @app.get("/login")
+    def login_page() -> Response:
+        if not gate.needs_login or gate.check_session(session.get("epoch")):
+            return _redirect("/")
+        return html(LOGIN.replace("__MESSAGE__", ""))
+
+    @app.post("/login")
+    def login() -> Response:
+        if not gate.needs_login:
+            return _redirect("/")
+        user, password = request.form.get("user", ""), request.form.get("password", "")
+        try:
+            right = gate.check_password(user, password, request.remote_addr or "")
+        except Refusal as e:
+            response = html(LOGIN.replace("__MESSAGE__", f"{e}."), e.status)
+            response.headers.update(e.headers)
+            return response
+        if not right:
+            return html(LOGIN.replace("__MESSAGE__", "Name or password is wrong."), 401)
+        session.clear()
+        session.permanent = True
+        session["epoch"] = gate.epoch
+        return _redirect("/")
+
+    @app.post("/logout")
+    def logout() -> Response:
+        session.clear()
+        return _redirect("/login")
+
+
+def _redirect(to: str) -> Response:
+    response = redirect(to, 303)
+    return Response(response.response, 303, response.headers)
+
+
+def _login_needed(gate: Gate, api: bool) -> Response | None:
+    if gate.check_session(session.get("epoch")):
+        return None
+    header = request.headers.get("Authorization", "")
+    if header and gate.check_basic(header, request.remote_addr or ""):
+        return None
+    if api or request.method not in ("GET", "HEAD"):
+        return failure(401, "Log in first, at /login, or send name and password as HTTP Basic")
+    return _redirect("/login")
+
+
+def _json_only() -> Response | None:
+    """A change goes as application/json, which a foreign form can't send; without a body, it needs no type."""
+    kind = request.headers.get("Content-Type", "")
+    has_body = bool(request.content_length) or bool(request.headers.get("Transfer-Encoding"))
+    if request.mimetype == "application/json" or (not kind and not has_body):
+        return None
+    return failure(415, "Send this as application/json (header Content-Type: application/json)")
+
+
+# --- main ----------------------------------------------------------------------------------
+
+
+def taken(host: str, port: int) -> str | None:
+    """Why this address can't be listened on, None when it can."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as e:
+        return f"DASHBOARD_HOST: {host} is no address of this machine ({e.strerror})"
+    for family, kind, proto, _, address in found:
+        with socket.socket(family, kind, proto) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as e:
+                return (
+                    f"Port {port} on {host} can't be used ({e.strerror}). If Botyard's dashboard is running already, open http://{host}:{port}; "
+                    f"else set another DASHBOARD_PORT in .env."
+                )
+    return None
+
+
+def farewell(board: Board) -> list[str]:
+    """What goes on running when the page is closed, and how to stop it."""
+    try:
+        running = [r["name"] for r in board.overview()["bots"] if r["status"] in ("running", "starting", "stuck")]
+    except (BotyardError, OSError) as e:
+        running, said = [], [f"Which bots are running could not be read: {e}"]
+    else:
+        said = []
+    if running:
+        said.append(f"Still running: {len(running)} bot{'s' if len(running) != 1 else ''} ({', '.join(running[:10])}{', ...' if len(running) > 10 else ''}).")
+    if board.yard()["running"]:
+        said.append("Still running: the yard, which watches over the bots, and the paper exchange where it is in use.")
+    if said:
+        said.append(f"To stop everything: python3 {ROOT / 'utils' / 'yard.py'} stop --all")
+        return ["The dashboard is closed.", *said]
+    return ["The dashboard is closed; nothing of this yard goes on running."]
+
+
+def _on_signal(_number: int, _frame: Any) -> None:
+    raise SystemExit(0)
+
+
+def main() -> int:
+    """Exit codes: 0 ended as asked, 1 the port is taken or the yard can't be begun, 2 bad settings."""
+    try:
+        settings = load()
+    except SettingsError as e:
+        print("The settings need mending:", *(f"  {p}" for p in e.problems), sep="\n", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=getattr(logging, settings.log_level), format="%(asctime)s - %(levelname)s - %(message)s", stream=sys.stderr)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    host, port = settings.dashboard_host, settings.dashboard_port
+    problem = taken(host, port)
+    if problem:
+        print(problem, file=sys.stderr)
+        return 1
+    files = Files(settings.home)
+    try:
+        installation(files)
+        app = create_app(settings, files)
+    except (BotyardError, OSError) as e:
+        print(f"The dashboard can't start: {e}", file=sys.stderr)
+        return 1
+    from waitress.server import create_server
+
+    try:
+        # Flask answers 413 itself, as JSON; the server's own bound is only the outer wall.
+        server = create_server(app, host=host.strip("[]"), port=port, threads=8, ident="botyard", max_request_body_size=1 << 20, channel_timeout=60)
+    except OSError as e:
+        print(f"Port {port} on {host} can't be used ({e.strerror}). Set another DASHBOARD_PORT in .env, or end what holds it.", file=sys.stderr)
+        return 1
+    board: Board = app.extensions["board"]
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _on_signal)
+    try:
+        try:
+            control.ensure_yard(files, settings)
+        except (BotyardError, OSError) as e:
+            print(f"The yard could not be started, bots are not watched over: {e}", file=sys.stderr)
+        shown = "127.0.0.1" if host in ANY_ADDRESS else host
+        print(f"Botyard's dashboard: http://{shown}:{port}  (Ctrl-C closes it; bots go on)", flush=True)
+        server.run()
+    except (KeyboardInterrupt, SystemExit):
+        pass
+    finally:
+        server.close()
+        board.close()
+    print("", *farewell(board), sep="\n", flush=True)
+    return 0
+
+
+# --- login page ------------------------------------------------------------------------------
+
+LOGIN = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>Botyard: log in</title>
+<style nonce="__NONCE__">
+:root{--bg:#f4f6fa;--card:#fff;--ink:#172033;--dim:#5c6780;--line:#d9dfea;--accent:#2f6bea}
+@media (prefers-color-scheme:dark){:root{--bg:#0e131c;--card:#161d2a;--ink:#e7ecf5;--dim:#93a0b8;--line:#2a3446;--accent:#6b9bff}}
+*{box-sizing:border-box}body{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--bg);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
+form{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:28px;width:min(360px,calc(100vw - 32px));display:grid;gap:14px}
+h1{font-size:20px;margin:0}label{display:grid;gap:4px;font-size:14px;color:var(--dim)}p{margin:0;color:#c62f3e;min-height:1.5em;font-size:14px}
+input{font:inherit;padding:9px 11px;border:1px solid var(--line);border-radius:8px;background:transparent;color:var(--ink)}
+button{font:inherit;font-weight:600;padding:10px;border:0;border-radius:8px;background:var(--accent);color:#fff;cursor:pointer}
+:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+</style></head><body><form method="post" action="/login"><h1>Botyard</h1>
+<label>Name <input name="user" autocomplete="username" required autofocus></label>
+<label>Password <input name="password" type="password" autocomplete="current-password" required></label>
+<p role="alert">__MESSAGE__</p><button>Log in</button></form></body></html>
+"""
+
+# --- page --------------------------------------------------------------------------------------
+
+PAGE = r"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Botyard</title>
+<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32' rx='8' fill='%232f6bea'/%3E%3Cpath d='M7 21l6-7 5 4 7-9' stroke='white' stroke-width='3' fill='none' stroke-linecap='round' stroke-linejoin='round'/%3E%3C/svg%3E">
+<style nonce="__NONCE__">
+:root{--bg:#f3f5f9;--card:#fff;--raise:#f7f9fc;--ink:#172033;--dim:#5b667d;--line:#dde3ee;--accent:#2f6bea;--accent-ink:#fff;--good:#0c8a56;--bad:#c9313f;--warn:#a86400;--good-bg:#e2f5ec;--bad-bg:#fdeaec;--warn-bg:#fff2da;--info-bg:#e6eefe;--grey-bg:#e9edf4;--shadow:0 1px 2px #1720330d,0 4px 14px #1720330a;--radius:14px}
+@media (prefers-color-scheme:dark){:root{--bg:#0d121b;--card:#151c29;--raise:#1a2332;--ink:#e6ebf5;--dim:#94a1b9;--line:#273246;--accent:#6c9cff;--accent-ink:#0b1220;--good:#3ecf8e;--bad:#ff7581;--warn:#f0b54b;--good-bg:#12352a;--bad-bg:#3b1b22;--warn-bg:#3a2c10;--info-bg:#1b2b4d;--grey-bg:#232d3f;--shadow:none}}
+*{box-sizing:border-box}
+[hidden]{display:none!important}
+html{-webkit-text-size-adjust:100%}
+body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;font-variant-numeric:tabular-nums}
+h1,h2,h3,p{margin:0}
+h2{font-size:17px;letter-spacing:-.01em}
+h3{font-size:14px}
+a{color:var(--accent)}
+button,input,select{font:inherit;color:inherit}
+:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+.skip{position:absolute;left:-999px;top:8px;background:var(--card);padding:8px 12px;border-radius:8px;z-index:20}
+.skip:focus{left:12px}
+.wrap{max-width:1440px;margin:0 auto;padding:0 24px}
+header{position:sticky;top:0;z-index:10;background:var(--card);border-bottom:1px solid var(--line)}
+.bar{display:flex;align-items:center;gap:12px;min-height:58px;flex-wrap:wrap;padding-top:8px;padding-bottom:8px}
+.brand{display:flex;align-items:center;gap:10px;font-weight:700;font-size:18px;letter-spacing:-.02em;color:inherit;text-decoration:none}
+.brand svg{width:26px;height:26px;display:block}
+.grow{flex:1}
+main{padding-top:20px;padding-bottom:40px;display:grid;gap:20px}
+main>*{min-width:0}
+.pill{display:inline-flex;align-items:center;gap:6px;border-radius:99px;padding:2px 10px;font-size:12.5px;font-weight:600;white-space:nowrap;background:var(--grey-bg);color:var(--dim)}
+.pill::before{content:"";width:7px;height:7px;border-radius:50%;background:currentColor}
+.pill.plain::before{display:none}
+.pill.good{background:var(--good-bg);color:var(--good)}.pill.bad{background:var(--bad-bg);color:var(--bad)}.pill.warn{background:var(--warn-bg);color:var(--warn)}.pill.info{background:var(--info-bg);color:var(--accent)}
+.tag{display:inline-block;border:1px solid var(--line);border-radius:6px;padding:0 6px;font-size:11.5px;font-weight:600;letter-spacing:.03em;text-transform:uppercase;color:var(--dim);white-space:nowrap}
+.tag.testnet{color:var(--warn);border-color:currentColor}.tag.live{color:var(--bad);border-color:currentColor}
+.good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}.dim{color:var(--dim)}
+.small{font-size:13px}.tiny{font-size:12px}.strong{font-weight:650}.nowrap{white-space:nowrap}.mono{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
+.btn{border:1px solid var(--line);background:var(--card);border-radius:9px;padding:6px 12px;font-weight:600;font-size:14px;cursor:pointer;white-space:nowrap;display:inline-flex;align-items:center;gap:6px;justify-content:center}
+.btn:hover{background:var(--raise)}
+.btn:disabled{opacity:.5;cursor:default}
+.btn.primary{background:var(--accent);border-color:var(--accent);color:var(--accent-ink)}
+.btn.primary:hover{filter:brightness(1.06)}
+.btn.danger{color:var(--bad)}
+.btn.go{color:var(--good)}
+.btn.ghost{border-color:transparent;background:transparent}
+.btn.ghost:hover{background:var(--grey-bg)}
+.btn.quiet{padding:4px 9px;font-size:13px}
+.card{background:var(--card);border:1px solid var(--line);border-radius:var(--radius);box-shadow:var(--shadow)}
+.pad{padding:18px 20px}
+.banner{border-radius:12px;padding:12px 16px;background:var(--bad-bg);color:var(--bad);font-weight:600;overflow-wrap:anywhere}
+.banner.warn{background:var(--warn-bg);color:var(--warn)}
+.stale .live{opacity:.45;filter:grayscale(1)}
+#totals{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr))}
+.sum{display:grid;gap:12px}
+.sum .top{display:flex;align-items:center;gap:10px;flex-wrap:wrap}
+.figs{display:grid;grid-template-columns:repeat(auto-fit,minmax(118px,1fr));gap:12px 18px}
+.fig{display:grid;gap:1px}
+.fig .k{font-size:12px;color:var(--dim)}
+.fig .v{font-size:17px;font-weight:650;letter-spacing:-.01em;white-space:nowrap}
+.fig.big .v{font-size:24px}
+.assets{display:flex;gap:6px 14px;flex-wrap:wrap;font-size:13px;border-top:1px solid var(--line);padding-top:10px;color:var(--dim)}
+.assets b{color:var(--ink);font-weight:600}
+.head{display:flex;align-items:center;gap:10px;flex-wrap:wrap}
+table{border-collapse:collapse;width:100%}
+th{font-size:12px;font-weight:600;color:var(--dim);text-align:left;padding:10px 14px;border-bottom:1px solid var(--line);white-space:nowrap}
+td{padding:12px 14px;border-bottom:1px solid var(--line);vertical-align:top}
+tbody tr:last-child td{border-bottom:0}
+th.num,td.num{text-align:right}
+.bots td:first-child,.bots th:first-child{padding-left:20px}
+.bots td:last-child,.bots th:last-child{padding-right:20px;text-align:right}
+.bots .name{border:0;background:none;padding:0;font-weight:650;font-size:15px;cursor:pointer;text-align:left;overflow-wrap:anywhere;color:var(--ink)}
+.bots .name:hover{text-decoration:underline}
+.bots tbody tr:hover{background:var(--raise)}
+.clip{display:-webkit-box;-webkit-line-clamp:2;-webkit-box-orient:vertical;overflow:hidden;overflow-wrap:anywhere}
+.c-bot{min-width:170px;max-width:260px}.c-sig{min-width:220px;max-width:340px}.c-pos{min-width:190px}
+.acts{display:inline-flex;gap:6px;flex-wrap:nowrap;justify-content:flex-end}
+.meta{display:flex;gap:6px;align-items:center;flex-wrap:wrap;margin-top:3px}
+.empty{padding:48px 24px;text-align:center;display:grid;gap:10px;justify-items:center;color:var(--dim)}
+.empty h3{font-size:17px;color:var(--ink)}
+dialog{border:1px solid var(--line);border-radius:16px;background:var(--card);color:var(--ink);padding:0;width:min(620px,calc(100vw - 24px));max-height:calc(100vh - 32px);box-shadow:0 20px 60px #0005}
+dialog::backdrop{background:#0b122088}
+dialog form,dialog .body{padding:22px 24px;display:grid;gap:16px}
+dialog .foot{display:flex;gap:10px;justify-content:flex-end;flex-wrap:wrap}
+#ask{width:min(460px,calc(100vw - 24px))}
+.two{display:grid;grid-template-columns:1fr 1fr;gap:14px}
+.field{display:grid;gap:4px;align-content:start;position:relative;min-width:0}
+.field label,.label{font-size:13px;font-weight:600}
+.field .hint{font-size:12.5px;color:var(--dim)}
+.field .wrong{font-size:12.5px;color:var(--bad);font-weight:600}
+input:not([type=checkbox]),select{width:100%;padding:8px 11px;border:1px solid var(--line);border-radius:9px;background:var(--card);min-height:38px}
+[aria-invalid=true]{border-color:var(--bad)!important}
+.check{display:flex;gap:8px;align-items:center;font-size:14px}
+.check input{width:17px;height:17px;accent-color:var(--accent)}
+.pop{position:absolute;top:100%;left:0;right:0;z-index:5;margin:4px 0 0;padding:4px;list-style:none;background:var(--card);border:1px solid var(--line);border-radius:10px;max-height:230px;overflow:auto;box-shadow:0 10px 30px #0003}
+.pop li{padding:7px 10px;border-radius:7px;cursor:pointer;display:flex;justify-content:space-between;gap:10px}
+.pop li[aria-selected=true]{background:var(--info-bg)}
+fieldset{border:1px solid var(--line);border-radius:10px;padding:12px 14px;margin:0;display:grid;gap:12px;min-width:0}
+legend{font-size:13px;font-weight:600;padding:0 6px}
+details>summary{cursor:pointer;font-weight:600;font-size:14px}
+details[open]>summary{margin-bottom:12px}
+#toasts{position:fixed;right:18px;bottom:18px;display:grid;gap:8px;z-index:30;max-width:min(420px,calc(100vw - 36px))}
+.toast{background:var(--ink);color:var(--bg);border-radius:10px;padding:10px 14px;font-size:14px;overflow-wrap:anywhere;box-shadow:0 10px 30px #0004}
+.toast.err{background:var(--bad);color:#fff}
+@media (prefers-color-scheme:dark){.toast.err{color:#1b0a0d}}
+.stack{display:grid;gap:20px}
+.stack>*{min-width:0}
+.grid2{display:grid;grid-template-columns:minmax(0,2fr) minmax(0,1fr);gap:20px}
+.chart{height:360px;position:relative}
+.equity{height:300px;position:relative}
+.tabs{display:flex;gap:4px;border-bottom:1px solid var(--line);padding:8px 14px 0;overflow-x:auto}
+.tabs button{border:0;background:none;padding:9px 12px;font-weight:600;font-size:14px;color:var(--dim);cursor:pointer;border-bottom:2px solid transparent;margin-bottom:-1px;white-space:nowrap}
+.tabs button[aria-selected=true]{color:var(--ink);border-color:var(--accent)}
+.pane{overflow-x:auto;max-height:520px;overflow-y:auto}
+.pane table{font-size:13.5px}
+.pane td{padding:8px 14px}
+.pane th{position:sticky;top:0;background:var(--card);z-index:1}
+.pane .reason{min-width:240px;white-space:normal;overflow-wrap:anywhere}
+#log{margin:0;padding:14px 18px;font-size:12.5px;line-height:1.55;white-space:pre-wrap;overflow-wrap:anywhere}
+.logbox{max-height:520px;overflow:auto}
+.l-w{color:var(--warn)}.l-e{color:var(--bad)}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:14px 20px}
+.facts .fig .v{white-space:normal;overflow-wrap:anywhere;font-size:15.5px}
+.note{border-left:3px solid var(--line);padding:2px 0 2px 12px;color:var(--dim);font-size:14px;overflow-wrap:anywhere}
+.note.warn{border-color:var(--warn);color:var(--warn)}.note.bad{border-color:var(--bad);color:var(--bad)}
+footer{color:var(--dim);font-size:12.5px;padding-bottom:28px}
+@media (max-width:1000px){.grid2{grid-template-columns:minmax(0,1fr)}}
+@media (max-width:860px){
+.wrap{padding:0 14px}
+.bots thead{position:absolute;left:-9999px}
+.bots,.bots tbody,.bots tr,.bots td{display:block}
+.bots tr{padding:14px 16px;border-bottom:1px solid var(--line);display:grid;grid-template-columns:1fr 1fr;gap:10px 14px}
+.bots tbody tr:last-child{border-bottom:0}
+.bots td,.bots td:first-child,.bots td:last-child{padding:0;border:0;text-align:left;min-width:0;max-width:none}
+.bots td[data-k]::before{content:attr(data-k);display:block;font-size:11.5px;color:var(--dim);font-weight:600;margin-bottom:1px}
+.bots td.c-bot,.bots td.c-sig,.bots td.c-act{grid-column:1/-1}
+.bots td.c-bot::before,.bots td.c-act::before{display:none!important}
+.bots .acts{display:flex}.bots .acts .btn{flex:1;padding:8px}
+.two{grid-template-columns:1fr}
+.pad{padding:16px}
+.chart{height:280px}.equity{height:220px}
+.fig.big .v{font-size:21px}
+}
+@media (prefers-reduced-motion:no-preference){.btn,.name{transition:background .12s,filter .12s}}
+</style>
+</head>
+<body>
+<a class="skip" href="#main">Skip to the bots</a>
+<header><div class="wrap bar">
+<a class="brand" href="#"><svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8" fill="#2f6bea"/><path d="M7 21l6-7 5 4 7-9" stroke="#fff" stroke-width="3" fill="none" stroke-linecap="round" stroke-linejoin="round"/></svg>Botyard</a>
+<span id="yard" class="pill">yard</span>
+<span class="grow"></span>
+<span id="link" class="pill" role="status">connecting</span>
+<button class="btn quiet" id="alert-test" title="Send a test message by SMS or Telegram">Test alert</button>
+<form method="post" action="/logout" __LOGOUT__><button class="btn quiet">Log out</button></form>
+</div></header>
+<main class="wrap" id="main" tabindex="-1">
+<div id="gone" class="banner" role="alert" hidden></div>
+<div id="broken" class="banner" role="alert" hidden></div>
+<div id="noyard" class="banner warn" role="status" hidden></div>
+<div id="home" class="live">
+<section id="totals" aria-label="Totals"></section>
+</div>
+<section id="list" class="card live" aria-labelledby="list-h">
+<div class="pad head"><h2 id="list-h">Bots</h2><span id="count" class="dim small"></span><span class="grow"></span>
+<button class="btn danger" id="stop-all">Stop all</button><button class="btn primary" id="new">New bot</button></div>
+<table class="bots" hidden><thead><tr><th scope="col">Bot</th><th scope="col">State</th><th scope="col">Position</th><th scope="col">Last signal</th><th scope="col" class="num">Profit</th><th scope="col">Alerts</th><th scope="col"><span class="dim">Actions</span></th></tr></thead><tbody id="bots"></tbody></table>
+<div id="empty" class="empty" hidden><h3>No bots yet</h3><p>A bot watches one coin with one strategy and trades for you. In paper mode it does so with play money.</p><button class="btn primary" id="new2">Create the first bot</button></div>
+<div id="loading" class="empty">Loading…</div>
+</section>
+<section id="detail" class="live" hidden aria-live="off"></section>
+</main>
+<footer><div class="wrap">Times are UTC. Paper and testnet amounts are play money and never summed with others. Price charts: <a href="https://www.tradingview.com/" rel="noopener noreferrer" target="_blank">TradingView Lightweight Charts™</a>, Copyright (c) 2025 TradingView, Inc. · Equity: Chart.js.</div></footer>
+<dialog id="edit" aria-labelledby="edit-h"><form id="form" novalidate>
+<h2 id="edit-h">New bot</h2>
+<div class="two">
+<div class="field"><label for="f-name">Name</label><input id="f-name" name="name" maxlength="60" autocomplete="off" placeholder="BTC Bot" required><span class="wrong" id="e-name"></span></div>
+<div class="field"><label for="f-mode">Mode</label><select id="f-mode" name="mode"></select><span class="hint" id="mode-hint"></span><span class="wrong" id="e-mode"></span></div>
+</div>
+<div class="two">
+<div class="field"><label for="f-symbol">Coin</label><input id="f-symbol" name="symbol" autocomplete="off" spellcheck="false" role="combobox" aria-expanded="false" aria-controls="coins" aria-autocomplete="list" placeholder="Search, e.g. BTC" required><ul class="pop" id="coins" role="listbox" aria-label="Coins" hidden></ul><span class="hint" id="coin-hint" role="status"></span><span class="wrong" id="e-symbol"></span></div>
+<div class="field"><label for="f-trade_amount">Amount of the first buy <span class="dim" id="quote-hint"></span></label><input id="f-trade_amount" name="trade_amount" inputmode="decimal" autocomplete="off" placeholder="100" required><span class="hint">Later buys reinvest what the bot has made or lost.</span><span class="wrong" id="e-trade_amount"></span></div>
+</div>
+<div class="field"><label for="f-strategy">Strategy</label><select id="f-strategy" name="strategy" required></select><span class="hint" id="strategy-hint"></span><span class="wrong" id="e-strategy"></span></div>
+<fieldset id="params" hidden><legend>Parameters</legend><div class="two" id="param-list"></div><span class="wrong" id="e-params"></span></fieldset>
+<details><summary>Risk and timing</summary><div class="two">
+<div class="field"><label for="f-stop_loss_pct">Stop loss, %</label><input id="f-stop_loss_pct" name="stop_loss_pct" inputmode="decimal" placeholder="default"><span class="wrong" id="e-stop_loss_pct"></span></div>
+<div class="field"><label for="f-take_profit_pct">Take profit, %</label><input id="f-take_profit_pct" name="take_profit_pct" inputmode="decimal" placeholder="default"><span class="wrong" id="e-take_profit_pct"></span></div>
+<div class="field"><label for="f-timeframe">Candles</label><select id="f-timeframe" name="timeframe"><option value="">default</option></select><span class="wrong" id="e-timeframe"></span></div>
+<div class="field"><label for="f-check_interval">Seconds between checks</label><input id="f-check_interval" name="check_interval" inputmode="numeric" placeholder="default"><span class="wrong" id="e-check_interval"></span></div>
+<div class="field"><label for="f-sizing">Sizing</label><select id="f-sizing" name="sizing"><option value="">default</option><option value="compound">compound: reinvest its own pot</option><option value="fixed">fixed: the same amount each time</option><option value="all_available">all available: the whole free balance</option></select><span class="wrong" id="e-sizing"></span></div>
+<div class="field"><label for="f-cooldown_checks">Checks skipped after a stop-out</label><input id="f-cooldown_checks" name="cooldown_checks" inputmode="numeric" placeholder="default"><span class="wrong" id="e-cooldown_checks"></span></div>
+</div></details>
+<label class="check" id="start-box"><input type="checkbox" id="f-start" checked> Start it right away</label>
+<p class="banner" id="form-error" role="alert" hidden></p>
+<div class="foot"><button type="button" class="btn" id="cancel">Cancel</button><button class="btn primary" id="save">Create bot</button></div>
+</form></dialog>
+<dialog id="ask" aria-labelledby="ask-h" aria-describedby="ask-t"><div class="body"><h2 id="ask-h"></h2><p id="ask-t" class="dim"></p><div class="foot"><button class="btn" id="ask-no">Cancel</button><button class="btn primary" id="ask-yes"></button></div></div></dialog>
+<div id="toasts" aria-live="polite" role="status"></div>
+<script nonce="__NONCE__" src="/static/lightweight-charts.standalone.production.js"></script>
+<script nonce="__NONCE__" src="/static/chart.umd.min.js"></script>
+<script nonce="__NONCE__">
+"use strict";
+// Whatever people or exchanges name goes through textContent: `h` never parses markup.
+const $ = id => document.getElementById(id);
+function h(tag, props, ...kids) {
+  const node = document.createElement(tag);
+  for (const [k, v] of Object.entries(props || {})) {
+    if (v === null || v === undefined || v === false) continue;
+    if (k === "class") node.className = v;
+    else if (k === "on") for (const [e, f] of Object.entries(v)) node.addEventListener(e, f);
+    else if (k in node && k !== "list" && k !== "role") node[k] = v;
+    else node.setAttribute(k, v);
+  }
+  for (const kid of kids.flat(9)) if (kid !== null && kid !== undefined && kid !== false) node.append(kid);
+  return node;
+}
+const fill = (node, ...kids) => { node.replaceChildren(...kids.flat(9).filter(k => k !== null && k !== undefined && k !== false)); return node; };
+// Only what differs is written, so that focus, selection and screen readers are left in peace.
+function cell(node, key, make) { const k = JSON.stringify(key); if (node._key !== k) { node._key = k; fill(node, make()); } }
+
+// --- numbers and times ---------------------------------------------------------------
+const isNum = n => typeof n === "number" && isFinite(n);
+function num(n, least = 2, most = 2) { return n.toLocaleString("en-US", {minimumFractionDigits: least, maximumFractionDigits: most}); }
+function amount(n) {
+  if (!isNum(n)) return "–";
+  const a = Math.abs(n);
+  if (a === 0 || a >= 0.1) return num(n);
+  return n.toLocaleString("en-US", {maximumSignificantDigits: 4, maximumFractionDigits: 10});
+}
+function price(n) {
+  if (!isNum(n)) return "–";
+  const a = Math.abs(n);
+  return a >= 1000 ? num(n) : a >= 1 ? num(n, 2, 4) : n.toLocaleString("en-US", {maximumSignificantDigits: 5, maximumFractionDigits: 12});
+}
+const quantity = n => isNum(n) ? n.toLocaleString("en-US", {maximumFractionDigits: 8}) : "–";
+const signed = n => isNum(n) ? (n > 0 ? "+" : n < 0 ? "−" : "") + amount(Math.abs(n)) : "–";
+const percent = (n, sign = true) => isNum(n) ? (sign && n > 0 ? "+" : n < 0 ? "−" : "") + num(Math.abs(n)) + "%" : "";
+const tone = n => !isNum(n) || n === 0 ? "" : n > 0 ? "good" : "bad";
+const when = ms => isNum(ms) ? new Date(ms).toISOString().slice(0, 16).replace("T", " ") : typeof ms === "string" ? ms.slice(0, 16).replace("T", " ") : "–";
+function span(s) {
+  s = Math.max(0, Math.round(s));
+  if (s < 60) return s + " s";
+  if (s < 3600) return Math.floor(s / 60) + " min " + String(s % 60).padStart(2, "0") + " s";
+  if (s < 86400) return Math.floor(s / 3600) + " h " + Math.floor(s % 3600 / 60) + " min";
+  return Math.floor(s / 86400) + " d " + Math.floor(s % 86400 / 3600) + " h";
+}
+const plural = (n, one, many) => n + " " + (n === 1 ? one : many || one + "s");
+
+// --- talking to the dashboard ----------------------------------------------------------
+class ApiError extends Error { constructor(message, status, unreachable) { super(message); this.status = status; this.unreachable = unreachable; } }
+async function api(path, {method = "GET", body, timeout = 10000} = {}) {
+  const stop = new AbortController(), timer = setTimeout(() => stop.abort(), timeout);
+  let response, text;
+  try {
+    response = await fetch(path, {method, cache: "no-store", signal: stop.signal, headers: method === "GET" ? {} : {"Content-Type": "application/json"}, body: method === "GET" || body === undefined ? undefined : JSON.stringify(body)});
+    text = await response.text();
+  } catch (e) { throw new ApiError(stop.signal.aborted ? "The dashboard did not answer in time." : "The dashboard can't be reached.", 0, true); }
+  finally { clearTimeout(timer); }
+  if (response.status === 401) { location.href = "/login"; throw new ApiError("Please log in again.", 401); }
+  let value;
+  try { value = JSON.parse(text); } catch (e) { throw new ApiError("The dashboard's answer can't be read (HTTP " + response.status + ").", response.status); }
+  if (!response.ok || value.success === false) throw new ApiError(value.error || "HTTP " + response.status, response.status);
+  return value;
+}
+function toast(text, bad) {
+  const node = h("div", {class: "toast" + (bad ? " err" : "")}, text);
+  $("toasts").append(node);
+  setTimeout(() => node.remove(), bad ? 12000 : 5000);
+}
+
+// --- the state of the page ----------------------------------------------------------------
+let view = null, skew = 0, lastGood = 0, failing = "", busy = new Set(), strategies = null, polling = false, timer = 0;
+const wall = () => Date.now() + skew;
+const STATES = {running: "good", starting: "info", stuck: "warn", crashed: "bad", stopped: ""};
+
+async function poll() {
+  clearTimeout(timer);
+  if (document.hidden || polling) return;
+  polling = true;
+  try {
+    const asked = Date.now();
+    view = await api("/api/overview", {timeout: 8000});
+    skew = view.as_of - (asked + Date.now()) / 2;
+    lastGood = Date.now(); failing = "";
+    $("broken").hidden = true;
+    render();
+    if (detail) await detail.refresh();
+  } catch (e) {
+    if (e instanceof ApiError && !e.unreachable) { $("broken").hidden = false; $("broken").textContent = e.message; if (e.status !== 404) failing = "error"; lastGood = lastGood || 0; }
+    else failing = e instanceof ApiError ? e.message : "The page failed: " + e.message;
+  }
+  polling = false;
+  reach();
+  timer = setTimeout(poll, 2000);
+}
+function reach() {
+  const lost = Boolean(failing), link = $("link");
+  document.body.classList.toggle("stale", lost);
+  $("gone").hidden = !lost || failing === "error";
+  if (lost) {
+    const age = lastGood ? "What you see is " + span((Date.now() - lastGood) / 1000) + " old and may have changed." : "Nothing has been read yet.";
+    if (failing !== "error") $("gone").textContent = failing + " " + age + " The bots don't need this page; it tries again by itself.";
+    $("loading").textContent = "Nothing could be read.";
+  }
+  link.className = "pill " + (lost ? "bad" : lastGood ? "good" : "");
+  link.textContent = lost ? "not live" : lastGood ? "live" : "connecting";
+}
+document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
+setInterval(() => { if (failing) reach(); tick(); }, 1000);
+
+// --- totals ---------------------------------------------------------------------------------
+const fig = (k, v, cls, big) => h("div", {class: "fig" + (big ? " big" : "")}, h("span", {class: "k"}, k), h("span", {class: "v " + (cls || "")}, v));
+const modeTag = m => h("span", {class: "tag " + (["paper", "testnet", "live"].includes(m) ? m : "")}, m);
+function renderTotals() {
+  const cards = [];
+  const modes = new Set([...Object.keys(view.totals), ...Object.keys(view.balances)]);
+  for (const mode of modes) {
+    const quotes = Object.entries(view.totals[mode] || {}), b = view.balances[mode];
+    const assets = h("div", {class: "assets"});
+    if (b) {
+      if (b.assets && b.assets.length) {
+        assets.append(h("span", {}, "Account"));
+        for (const a of b.assets.slice(0, 12)) assets.append(h("span", {class: "nowrap"}, h("b", {}, quantity(a.free + a.locked)), " " + a.asset, a.locked ? h("span", {class: "dim"}, " (" + quantity(a.locked) + " in orders)") : null));
+        if (b.assets.length > 12) assets.append(h("span", {}, "and " + (b.assets.length - 12) + " more"));
+      } else if (b.assets) assets.append("The account holds nothing.");
+      else if (!b.error) assets.append("Asking for the balance…");
+      if (b.error) assets.append(h("span", {class: "warn clip", title: b.error}, b.assets ? "Balance of " + when(b.as_of) + "; now: " + b.error : "Balance unknown: " + b.error));
+    }
+    if (!quotes.length) cards.push(h("div", {class: "card pad sum"}, h("div", {class: "top"}, modeTag(mode), h("span", {class: "dim small"}, "No trades yet")), assets));
+    quotes.forEach(([quote, t], i) => cards.push(h("div", {class: "card pad sum"},
+      h("div", {class: "top"}, modeTag(mode), h("h2", {}, quote), h("span", {class: "grow"}), h("span", {class: "dim small"}, t.running + " of " + plural(t.bots, "bot") + " running")),
+      h("div", {class: "figs"},
+        fig("Profit, closed trades", signed(t.profit), tone(t.profit), true),
+        fig("Open positions", t.positions ? signed(t.unrealised) : "none", t.positions ? tone(t.unrealised) : "dim", true),
+        fig("Value in the market", t.positions ? amount(t.open_value) : "0.00"),
+        fig("Pots", amount(t.pots)),
+        fig("Trades", t.trades + (isNum(t.win_rate) ? " · " + Math.round(t.win_rate) + "% won" : ""))),
+      i === 0 ? assets : null)));
+  }
+  cell($("totals"), [view.totals, view.balances], () => cards);
+}
+
+// --- the list of bots ---------------------------------------------------------------------------
+const rows = new Map();
+const signalPill = s => h("span", {class: "pill plain " + (s === "BUY" ? "good" : s === "SELL" ? "bad" : "")}, s);
+function statePills(b) {
+  const out = [h("span", {class: "pill " + (STATES[b.status] || "")}, b.status)];
+  if (b.guarded) out.push(h("span", {class: "pill warn plain", title: "Only its stop and target are watched"}, "guarded"));
+  return out;
+}
+function countdown(b) {
+  if (b.status !== "running" || !isNum(b.next_check_wall)) return "";
+  const s = (b.next_check_wall - wall()) / 1000;
+  return s <= 0 ? "checking…" : "next check in " + span(s);
+}
+function positionCell(b) {
+  const p = b.position;
+  if (!p) return [h("span", {class: "dim"}, b.state_error ? "unknown" : "none"), b.dust ? h("div", {class: "tiny dim"}, quantity(b.dust) + " dust") : null];
+  return [
+    h("div", {}, h("span", {class: "strong"}, p.side), " ", quantity(p.quantity), h("span", {class: "dim"}, " @ " + price(p.entry_price))),
+    h("div", {class: tone(p.profit)}, isNum(p.profit) ? signed(p.profit) + " (" + percent(p.profit_pct) + ")" : "", p.price_stale ? h("span", {class: "warn tiny"}, isNum(p.profit) ? " at an old price" : "price unknown") : null),
+    h("div", {class: "tiny dim"}, isNum(p.stop_loss) ? "stop " + price(p.stop_loss) : "no stop", " · ", isNum(p.take_profit) ? "target " + price(p.take_profit) : "no target"),
+    p.unwatched ? h("div", {class: "tiny bad strong"}, "nobody watches its stop") : null];
+}
+function signalCell(b) {
+  const s = b.last_signal, out = [];
+  if (s) out.push(h("div", {class: "meta"}, signalPill(s.signal), h("span", {class: "tiny dim"}, when(s.at))), h("div", {class: "small clip", title: s.reasoning}, s.reasoning));
+  if (b.why_no_trade && (!s || b.why_no_trade !== s.reasoning)) out.push(h("div", {class: "tiny dim clip", title: b.why_no_trade}, s ? "No trade: " + b.why_no_trade : b.why_no_trade));
+  return out.length ? out : [h("span", {class: "dim"}, "none yet")];
+}
+function alertsCell(b) {
+  const tip = b.problems.map(p => p.level + ": " + p.text).concat(b.notices).join("\n");
+  const out = [];
+  if (b.errors) out.push(h("span", {class: "pill bad plain", title: tip}, plural(b.errors, "error")));
+  if (b.warnings) out.push(h("span", {class: "pill warn plain", title: tip}, plural(b.warnings, "warning")));
+  if (b.unresolved) out.push(h("span", {class: "pill warn plain", title: "An order's outcome is being asked for"}, "order unclear"));
+  return out.length ? h("div", {class: "meta"}, out) : h("span", {class: "dim"}, "none");
+}
+const alive = b => ["running", "starting", "stuck"].includes(b.status);
+function buttons(b) {
+  const waiting = busy.has(b.id), a = t => t + " " + b.name;
+  return h("div", {class: "acts"},
+    alive(b) || (b.wanted === "running" && b.status !== "stopped") ? h("button", {class: "btn quiet danger", disabled: waiting, "aria-label": a("Stop"), on: {click: () => stopBot(b.id)}}, waiting ? "Wait…" : "Stop") : null,
+    !alive(b) ? h("button", {class: "btn quiet go", disabled: waiting, "aria-label": a("Start"), on: {click: () => startBot(b.id)}}, waiting ? "Wait…" : "Start") : null,
+    h("button", {class: "btn quiet", disabled: waiting, "aria-label": a("Edit"), on: {click: () => openForm(find(b.id))}}, "Edit"),
+    h("button", {class: "btn quiet ghost", disabled: waiting || alive(b), title: alive(b) ? "Stop it first" : "", "aria-label": a("Delete"), on: {click: () => deleteBot(b.id)}}, "Delete"));
+}
+const find = id => view && view.bots.find(b => b.id === id);
+function newRow() {
+  const r = {};
+  const td = (name, cls, k) => r[name] = h("td", {class: cls, ...(k ? {"data-k": k} : {})});
+  r.node = h("tr", {}, td("bot", "c-bot"), td("state", "", "State"), td("pos", "c-pos", "Position"), td("sig", "c-sig", "Last signal"), td("profit", "num nowrap", "Profit"), td("alerts", "", "Alerts"), td("act", "c-act"));
+  return r;
+}
+function render() {
+  renderTotals();
+  const list = view.bots, yard = view.yard || {};
+  cell($("yard"), yard.running, () => yard.running ? "yard running" : "yard stopped");
+  $("yard").className = "pill " + (yard.running ? "good" : "warn");
+  $("noyard").hidden = Boolean(yard.running);
+  $("noyard").textContent = "The yard is not running: crashed bots are not restarted. Start the dashboard again, or run python3 utils/yard.py start.";
+  $("loading").hidden = true;
+  $("empty").hidden = list.length > 0;
+  document.querySelector("table.bots").hidden = list.length === 0;
+  $("stop-all").disabled = !list.some(b => alive(b) || b.wanted === "running") || busy.has("all");
+  $("count").textContent = list.length ? list.filter(b => b.status === "running").length + " of " + list.length + " running" : "";
+  const seen = new Set();
+  list.forEach((b, i) => {
+    seen.add(b.id);
+    let r = rows.get(b.id);
+    if (!r) rows.set(b.id, r = newRow());
+    if ($("bots").children[i] !== r.node) $("bots").insertBefore(r.node, $("bots").children[i] || null);
+    cell(r.bot, [b.name, b.symbol, b.strategy, b.mode, b.id], () => [h("button", {class: "name", on: {click: () => { location.hash = "bot/" + b.id; }}}, b.name), h("div", {class: "meta small dim"}, h("span", {class: "strong"}, b.symbol), "·", h("span", {}, b.strategy), modeTag(b.mode))]);
+    cell(r.state, [b.status, b.guarded, b.why], () => { r.count = h("div", {class: "tiny dim"}); return [h("div", {class: "meta"}, statePills(b)), r.count, b.why ? h("div", {class: "tiny clip " + (["crashed", "stuck"].includes(b.status) ? "bad" : "dim"), title: b.why}, b.why) : null]; });
+    r.count.textContent = countdown(b);
+    cell(r.pos, [b.position && {...b.position, price_wall: 0}, b.dust, b.state_error], () => positionCell(b));
+    cell(r.sig, [b.last_signal, b.why_no_trade], () => signalCell(b));
+    cell(r.profit, [b.profit, b.profit_pct, b.trades, b.win_rate, b.quote], () => [h("div", {class: "strong " + tone(b.profit)}, signed(b.profit), b.quote ? h("span", {class: "dim tiny"}, " " + b.quote) : null), h("div", {class: "tiny dim"}, b.trades ? percent(b.profit_pct) + " · " + plural(b.trades, "trade") + (isNum(b.win_rate) ? ", " + Math.round(b.win_rate) + "% won" : "") : "no trades yet")]);
+    cell(r.alerts, [b.errors, b.warnings, b.problems, b.notices, b.unresolved], () => alertsCell(b));
+    cell(r.act, [b.status, b.wanted, b.name, busy.has(b.id)], () => buttons(b));
+  });
+  for (const [id, r] of rows) if (!seen.has(id)) { r.node.remove(); rows.delete(id); }
+}
+function tick() {
+  if (!view || document.hidden) return;
+  for (const b of view.bots) { const r = rows.get(b.id); if (r && r.count) r.count.textContent = failing ? "" : countdown(b); }
+  if (detail) detail.tick();
+}
+
+// --- doing things ------------------------------------------------------------------------------------
+function ask(title, text, yes, danger) {
+  const d = $("ask");
+  $("ask-h").textContent = title; $("ask-t").textContent = text;
+  $("ask-yes").textContent = yes; $("ask-yes").className = "btn " + (danger ? "danger" : "primary");
+  return new Promise(done => {
+    d.returnValue = "";
+    $("ask-yes").onclick = () => d.close("yes"); $("ask-no").onclick = () => d.close("");
+    d.onclose = () => done(d.returnValue === "yes");
+    d.showModal(); $("ask-no").focus();
+  });
+}
+async function act(key, work, good) {
+  busy.add(key); if (view) render(); if (detail) detail.head();
+  try { const answer = await work(); if (good) toast(typeof good === "function" ? good(answer) : good); return answer; }
+  catch (e) { toast(e.message, true); return null; }
+  finally { busy.delete(key); if (view) render(); if (detail) detail.head(); poll(); }
+}
+function startBot(id) { const b = find(id); return act(id, () => api("/api/bot/" + id + "/start", {method: "POST", body: {}, timeout: 40000}), b.name + " has been started."); }
+async function stopBot(id) {
+  const b = find(id);
+  if (b.position && !await ask("Stop " + b.name + "?", "It holds " + quantity(b.position.quantity) + " of " + b.symbol + ". The position stays open" + (b.position.protection === "exchange" ? "; its stop lies at the exchange." : ", and nobody watches its stop until you start the bot again."), "Stop it", true)) return;
+  act(id, () => api("/api/bot/" + id + "/stop", {method: "POST", body: {}, timeout: 40000}), a => b.name + " has been stopped." + (a.note ? " " + a.note : ""));
+}
+async function deleteBot(id) {
+  const b = find(id);
+  if (!await ask("Delete " + b.name + "?", "The bot leaves the list. Its files move to archive/, and its number is not used again.", "Delete it", true)) return;
+  const done = await act(id, () => api("/api/bot/" + id, {method: "DELETE", body: {}}), b.name + " has been deleted.");
+  if (done && detail && detail.id === id) location.hash = "";
+}
+$("stop-all").onclick = async () => {
+  const holding = view.bots.filter(b => b.position).length;
+  if (!await ask("Stop all bots?", holding ? plural(holding, "position stays", "positions stay") + " open. A stop that doesn't lie at the exchange is then watched by nobody." : "No position is open.", "Stop all", true)) return;
+  act("all", () => api("/api/stop-all", {method: "POST", body: {}, timeout: 120000}), "All bots have been stopped.");
+};
+$("alert-test").onclick = () => act("alert", () => api("/api/send_alert", {method: "POST", body: {}}), a => a.note);
+
+// --- the form ----------------------------------------------------------------------------------------
+let editing = null, picked = [], marked = -1, searchTimer = 0, searchNo = 0;
+const FIELDS = ["name", "mode", "symbol", "trade_amount", "strategy", "stop_loss_pct", "take_profit_pct", "timeframe", "check_interval", "sizing", "cooldown_checks"];
+for (const t of ["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d"]) $("f-timeframe").append(h("option", {value: t}, t));
+function wrong(field, text) {
+  const e = $("e-" + field), f = $("f-" + field);
+  if (!e) return false;
+  e.textContent = text;
+  if (f) { if (text) { f.setAttribute("aria-invalid", "true"); f.setAttribute("aria-describedby", "e-" + field); const d = f.closest("details"); if (d) d.open = true; } else { f.removeAttribute("aria-invalid"); } }
+  return true;
+}
+function clearWrong() { for (const f of [...FIELDS, "params"]) wrong(f, ""); $("form-error").hidden = true; }
+function showWrong(message) {
+  let first = null;
+  const rest = [];
+  for (const part of message.split("; ")) {
+    const m = /^(?:params\.)?([a-z_]+): (.*)$/s.exec(part), field = m && (part.startsWith("params.") ? "params" : m[1]);
+    if (m && $("e-" + field)) { wrong(field, m[2]); first = first || $("f-" + field); } else rest.push(part);
+  }
+  if (rest.length) { $("form-error").textContent = rest.join("; "); $("form-error").hidden = false; }
+  if (first) first.focus();
+}
+async function openForm(bot) {
+  editing = bot || null;
+  $("form").reset(); clearWrong(); hideCoins(); $("coin-hint").textContent = ""; $("quote-hint").textContent = bot && bot.quote ? "in " + bot.quote : "";
+  $("edit-h").textContent = bot ? "Edit " + bot.name : "New bot";
+  $("save").textContent = bot ? "Save" : "Create bot";
+  $("start-box").hidden = Boolean(bot);
+  const modes = view && view.settings ? view.settings.modes : ["paper"];
+  fill($("f-mode"), [...new Set([...modes, ...(bot ? [bot.mode] : [])])].map(m => h("option", {value: m}, m)));
+  $("mode-hint").textContent = modes.length === 1 ? "Play money. Others: TRADING_MODE in .env" : "";
+  fill($("f-strategy"), h("option", {value: ""}, "Loading…"));
+  if (bot) for (const f of FIELDS) if (f !== "strategy") $("f-" + f).value = bot[f] === null || bot[f] === undefined ? "" : String(bot[f]);
+  $("edit").showModal(); $("f-name").focus();
+  try { strategies = await api("/api/strategies", {timeout: 30000}); }
+  catch (e) { $("form-error").textContent = e.message; $("form-error").hidden = false; fill($("f-strategy")); return; }
+  fill($("f-strategy"), h("option", {value: ""}, "Choose…"), strategies.strategies.map(s => h("option", {value: s.key}, s.title || s.key)));
+  if (bot) {
+    if (!strategies.strategies.some(s => s.key === bot.strategy)) $("f-strategy").append(h("option", {value: bot.strategy}, bot.strategy + " (can't be loaded)"));
+    $("f-strategy").value = bot.strategy;
+  }
+  strategyChosen();
+}
+function strategyChosen() {
+  const s = strategies && strategies.strategies.find(x => x.key === $("f-strategy").value);
+  const broken = strategies ? Object.entries(strategies.broken || {}) : [];
+  $("strategy-hint").textContent = s ? s.description : broken.length ? "Can't be loaded: " + broken.map(([f, why]) => f + " (" + why + ")").join(", ") : "";
+  const declared = s ? s.params : [], given = editing && editing.strategy === (s && s.key) && editing.params || {};
+  $("params").hidden = !declared.length;
+  fill($("param-list"), declared.map(p => {
+    const id = "p-" + p.name, value = given[p.name];
+    const range = isNum(p.min) && isNum(p.max) ? " " + p.min + " to " + p.max + "." : "";
+    let input;
+    if (p.choices && p.choices.length || p.type === "bool") {
+      input = h("select", {id}, h("option", {value: ""}, "default (" + p.default + ")"), (p.type === "bool" ? [true, false] : p.choices).map(c => h("option", {value: String(c)}, String(c))));
+      if (value !== undefined && value !== null) input.value = String(value);
+    } else input = h("input", {id, inputMode: p.type === "text" ? "text" : "decimal", autocomplete: "off", placeholder: String(p.default), value: value === undefined || value === null ? "" : String(value)});
+    input.dataset.param = p.name; input.dataset.type = p.type;
+    return h("div", {class: "field"}, h("label", {htmlFor: id}, p.name.replaceAll("_", " ")), input, h("span", {class: "hint"}, (p.help || "") + range));
+  }));
+}
+$("f-strategy").onchange = strategyChosen;
+function hideCoins() { $("coins").hidden = true; $("f-symbol").setAttribute("aria-expanded", "false"); $("f-symbol").removeAttribute("aria-activedescendant"); marked = -1; }
+function mark(i) {
+  const items = [...$("coins").children];
+  if (!items.length) return;
+  marked = (i + items.length) % items.length;
+  items.forEach((n, j) => n.setAttribute("aria-selected", String(j === marked)));
+  $("f-symbol").setAttribute("aria-activedescendant", items[marked].id);
+  items[marked].scrollIntoView({block: "nearest"});
+}
+function choose(c) { $("f-symbol").value = c.symbol; $("quote-hint").textContent = "in " + c.quote; $("coin-hint").textContent = c.base + " paid in " + c.quote; wrong("symbol", ""); hideCoins(); if (!$("f-name").value) $("f-name").value = c.base + " Bot"; }
+async function search() {
+  const q = $("f-symbol").value.trim(), no = ++searchNo;
+  if (!q) { hideCoins(); $("coin-hint").textContent = ""; return; }
+  $("coin-hint").textContent = "Searching…";
+  try {
+    const found = await api("/api/search-coins?q=" + encodeURIComponent(q) + "&mode=" + encodeURIComponent($("f-mode").value), {timeout: 30000});
+    if (no !== searchNo || !$("edit").open) return;
+    picked = found.coins;
+    fill($("coins"), picked.map((c, i) => h("li", {id: "coin-" + i, role: "option", "aria-selected": "false", on: {mousedown: e => { e.preventDefault(); choose(c); }}}, h("span", {class: "strong"}, c.symbol), h("span", {class: "dim"}, c.base + " / " + c.quote))));
+    const open = picked.length > 0 && document.activeElement === $("f-symbol");
+    $("coins").hidden = !open; $("f-symbol").setAttribute("aria-expanded", String(open)); marked = -1;
+    $("coin-hint").textContent = picked.length ? plural(picked.length, "coin") + " found" : "No coin found for this.";
+  } catch (e) { if (no === searchNo) { hideCoins(); $("coin-hint").textContent = e.message; } }
+}
+$("f-symbol").addEventListener("input", () => { clearTimeout(searchTimer); $("quote-hint").textContent = ""; searchTimer = setTimeout(search, 250); });
+$("f-symbol").addEventListener("blur", () => setTimeout(hideCoins, 100));
+$("f-symbol").addEventListener("keydown", e => {
+  const open = !$("coins").hidden;
+  if (e.key === "ArrowDown") { e.preventDefault(); if (open) mark(marked + 1); else search(); }
+  else if (e.key === "ArrowUp" && open) { e.preventDefault(); mark(marked - 1); }
+  else if (e.key === "Enter" && open && marked >= 0) { e.preventDefault(); choose(picked[marked]); }
+  else if (e.key === "Escape" && open) { e.preventDefault(); e.stopPropagation(); hideCoins(); }
+});
+$("f-mode").addEventListener("change", hideCoins);
+$("new").onclick = $("new2").onclick = () => openForm(null);
+$("cancel").onclick = () => $("edit").close();
+$("form").onsubmit = async event => {
+  event.preventDefault(); clearWrong();
+  const sent = {};
+  for (const f of FIELDS) {
+    const v = $("f-" + f).value.trim();
+    if (editing) { const old = editing[f] === null || editing[f] === undefined ? "" : String(editing[f]); if (v !== old) sent[f] = v === "" ? null : v; }
+    else if (v !== "") sent[f] = v;
+  }
+  const params = {};
+  for (const n of document.querySelectorAll("#param-list [data-param]")) { const v = n.value.trim(); if (v !== "") params[n.dataset.param] = n.dataset.type === "bool" ? v === "true" : v; }
+  const before = editing && editing.params || {};
+  const same = JSON.stringify(Object.entries(params).map(([k, v]) => [k, String(v)]).sort()) === JSON.stringify(Object.entries(before).map(([k, v]) => [k, String(v)]).sort());
+  if (!same && (strategies || Object.keys(params).length)) sent.params = params;
+  let missing = null;
+  for (const [f, what] of [["name", "Give it a name."], ["symbol", "Choose a coin."], ["trade_amount", "Say how much it may spend."], ["strategy", "Choose a strategy."]]) if (!$("f-" + f).value.trim()) { wrong(f, what); missing = missing || $("f-" + f); }
+  const a = $("f-trade_amount").value.trim();
+  if (a && !/^\d+(\.\d+)?$/.test(a)) { wrong("trade_amount", "This must be a plain number such as 100 or 99.5."); missing = missing || $("f-trade_amount"); }
+  if (missing) { missing.focus(); return; }
+  if (editing && !Object.keys(sent).length) { $("edit").close(); return; }
+  $("save").disabled = true;
+  try {
+    if (editing) {
+      const done = await api("/api/bot/" + editing.id + "/update", {method: "POST", body: sent, timeout: 40000});
+      toast("Saved." + (done.needs_restart.length ? " Stop and start the bot for: " + done.needs_restart.join(", ").replaceAll("_", " ") + "." : ""));
+      $("edit").close();
+    } else {
+      const done = await api("/api/create-bot", {method: "POST", body: sent, timeout: 40000});
+      $("edit").close(); toast(done.bot.name + " has been created.");
+      if ($("f-start").checked) { await poll(); view.bots.some(b => b.id === done.bot.id) || view.bots.push(done.bot); startBot(done.bot.id); }
+    }
+    poll();
+  } catch (e) { showWrong(e.message); }
+  finally { $("save").disabled = false; }
+};
+
+// --- one bot, seen closely -------------------------------------------------------------------------------
+let detail = null;
+const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+function table(heads, list, make, nothing) {
+  if (!list.length) return h("div", {class: "empty"}, nothing);
+  return h("table", {}, h("thead", {}, h("tr", {}, heads.map(t => h("th", {scope: "col", class: t.startsWith("#") ? "num" : ""}, t.replace("#", ""))))), h("tbody", {}, list.map(x => h("tr", {}, make(x)))));
+}
+const td = (v, cls) => h("td", {class: cls || ""}, v);
+class Detail {
+  constructor(id) {
+    this.id = id; this.tab = "trades"; this.cursor = null; this.data = null; this.frame = ""; this.n = 0;
+    this.headNode = h("div", {class: "card pad sum"});
+    this.chartBox = h("div", {class: "chart"}); this.chartNote = h("p", {class: "note"}); this.chartNote.hidden = true;
+    this.canvas = h("canvas", {role: "img", "aria-label": "Equity after each closed trade"});
+    this.equityBox = h("div", {class: "equity"}, this.canvas); this.equityNote = h("div", {class: "empty"}, "The curve begins with the first closed trade.");
+    this.select = h("select", {"aria-label": "Candles of the chart", on: {change: () => { this.frame = this.select.value; this.fitted = false; this.candles(); }}}, h("option", {value: ""}, "bot's"), ["1m", "5m", "15m", "1h", "4h", "1d"].map(t => h("option", {value: t}, t)));
+    this.pre = h("pre", {id: "log", class: "mono"}); this.logBox = h("div", {class: "logbox", tabIndex: 0, role: "log", "aria-label": "Log", "aria-live": "off"}, this.pre);
+    this.pane = h("div", {class: "pane", id: "pane", role: "tabpanel", tabIndex: 0});
+    this.tabs = h("div", {class: "tabs", role: "tablist", "aria-label": "Details"});
+    this.root = h("div", {}, h("div", {class: "head"}, h("button", {class: "btn quiet", on: {click: () => { location.hash = ""; }}}, "← All bots")),
+      this.headNode,
+      h("div", {class: "grid2"}, h("section", {class: "card", "aria-label": "Price"}, h("div", {class: "pad head"}, h("h2", {}, "Price"), this.frameNode = h("span", {class: "dim small"}), h("span", {class: "grow"}), h("div", {}, this.select)), this.chartNote, this.chartBox),
+        h("section", {class: "card", "aria-label": "Equity"}, h("div", {class: "pad head"}, h("h2", {}, "Equity")), this.equityNote, this.equityBox)),
+      h("section", {class: "card", "aria-label": "Records"}, this.tabs, this.pane));
+    this.root.className = "stack";
+    fill($("detail"), this.root);
+    this.drawTabs();
+  }
+  drawTabs() {
+    const names = [["trades", "Trades"], ["fills", "Fills"], ["orders", "Orders"], ["decisions", "Decisions"], ["log", "Log"]];
+    fill(this.tabs, names.map(([k, t]) => h("button", {role: "tab", id: "tab-" + k, "aria-selected": String(this.tab === k), "aria-controls": "pane", tabIndex: this.tab === k ? 0 : -1, on: {
+      click: () => { this.tab = k; this.drawTabs(); this.drawPane(); },
+      keydown: e => { const i = names.findIndex(n => n[0] === this.tab), d = e.key === "ArrowRight" ? 1 : e.key === "ArrowLeft" ? -1 : 0; if (d) { this.tab = names[(i + d + names.length) % names.length][0]; this.drawTabs(); this.drawPane(); $("tab-" + this.tab).focus(); } }}}, t)));
+  }
+  async refresh() {
+    const full = this.n++ % 3 === 0 || !this.data;
+    let d;
+    try { d = await api("/api/bot/" + this.id + "/details?" + (this.cursor === null ? "" : "cursor=" + this.cursor + "&") + (full ? "" : "only=log")); }
+    catch (e) { if (e.status === 404 || e.status === 400) { toast(e.message, true); location.hash = ""; return; } throw e; }
+    if (detail !== this) return;
+    if (full) this.data = d;
+    this.bot = d.bot;
+    if (d.log.cursor < this.cursor) fill(this.pre);
+    this.cursor = d.log.cursor;
+    this.append(d.log.lines);
+    this.head();
+    if (full) { this.drawPane(); this.equity(); if ((this.n - 1) % 9 === 0) this.candles(); }
+  }
+  append(lines) {
+    const box = this.logBox, end = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+    for (const line of lines) this.pre.append(h("span", {class: / - (ERROR|CRITICAL) - /.test(line) ? "l-e" : / - WARNING - /.test(line) ? "l-w" : ""}, line + "\n"));
+    while (this.pre.childNodes.length > 2000) this.pre.firstChild.remove();
+    if (end || !this.scrolled) { box.scrollTop = box.scrollHeight; this.scrolled = this.tab === "log"; }
+  }
+  head() {
+    const b = find(this.id) || this.bot;
+    if (!b) return;
+    const p = b.position;
+    cell(this.headNode, [b.name, b.status, b.guarded, b.why, p && {...p, price_wall: 0}, b.profit, b.trades, b.last_signal, b.why_no_trade, b.notices, b.problems, busy.has(b.id), b.trade_amount, b.win_rate], () => [
+      h("div", {class: "top"}, h("h2", {class: "clip"}, b.name), modeTag(b.mode), statePills(b), this.count = h("span", {class: "small dim"}), h("span", {class: "grow"}), buttons(b)),
+      h("div", {class: "small dim"}, b.symbol + " · " + b.strategy + " · " + amount(b.trade_amount) + " " + (b.quote || "") + " a trade at first"),
+      b.why ? h("p", {class: "note " + (["crashed", "stuck"].includes(b.status) ? "bad" : "")}, b.why) : null,
+      p && p.unwatched ? h("p", {class: "note bad"}, "The bot does not run and its stop does not lie at the exchange: nobody watches this position.") : null,
+      b.notices.map(n => h("p", {class: "note warn"}, n)),
+      h("div", {class: "facts"},
+        fig("Profit", signed(b.profit) + (b.trades ? " (" + percent(b.profit_pct) + ")" : ""), tone(b.profit)),
+        fig("Trades", b.trades ? b.trades + ", " + Math.round(b.win_rate) + "% won" : "none yet"),
+        p ? [fig("Position", p.side + " " + quantity(p.quantity)), fig("Entry", price(p.entry_price)), fig(p.price_stale ? "Last known price" : "Price", price(p.price), p.price_stale ? "warn" : ""), fig("Open profit", signed(p.profit) + " (" + percent(p.profit_pct) + ")", tone(p.profit)), fig("Stop", price(p.stop_loss)), fig("Target", price(p.take_profit)), fig("Since", when(p.opened_at))] : fig("Position", "none", "dim")),
+      b.last_signal ? h("div", {class: "note"}, signalPill(b.last_signal.signal), " ", b.last_signal.reasoning, b.why_no_trade ? h("div", {class: "small"}, "No trade: " + b.why_no_trade) : null) : b.why_no_trade ? h("p", {class: "note"}, b.why_no_trade) : null,
+      b.problems.slice(-3).map(x => h("p", {class: "note small " + (x.level === "WARNING" ? "warn" : "bad")}, when(x.wall_ms) + "  " + x.text))]);
+    this.tick();
+  }
+  tick() { const b = find(this.id); if (b && this.count) this.count.textContent = failing ? "" : countdown(b); }
+  drawPane() {
+    const d = this.data;
+    if (this.tab === "log") { if (this.pane.firstChild !== this.logBox) { this.pane._key = "log"; fill(this.pane, this.pre.childNodes.length ? this.logBox : h("div", {class: "empty"}, "The log is empty. It fills when the bot starts.")); this.logBox.scrollTop = this.logBox.scrollHeight; } return; }
+    if (!d) return;
+    const q = d.bot.quote || "";
+    cell(this.pane, [this.tab, d[this.tab]], () => ({
+      trades: () => table(["#", "#Entry", "Opened", "#Exit", "Closed", "#Quantity", "#Profit", "Why it closed"].map((t, i) => i ? t : "No."), d.trades, t => [td(t.trade), td(price(t.entry_price), "num"), td(when(t.entry_at), "nowrap"), td(t.open ? "open" : price(t.exit_price), "num"), td(t.open ? "–" : when(t.exit_at), "nowrap"), td(quantity(t.quantity), "num"), td(t.open ? "–" : signed(t.profit) + " " + (t.quote || q) + " (" + percent(t.profit_pct) + ")", "num nowrap " + tone(t.profit)), td((t.exit_reason || "").replaceAll("_", " "))], "No trades yet. A trade appears here when the bot has bought."),
+      fills: () => table(["Time", "Side", "#Price", "#Quantity", "#Amount", "#Fee", "Role", "Trade"], d.fills, f => [td(when(f.time_ms), "nowrap"), td(f.side, f.side === "BUY" ? "good strong" : "bad strong"), td(price(f.price), "num"), td(quantity(f.quantity), "num"), td(amount(f.quote) + " " + (f.quote_asset || q), "num nowrap"), td(quantity(f.fee) + " " + (f.fee_asset || ""), "num nowrap"), td((f.tag || f.role || "").replaceAll("_", " ")), td(f.trade)], "No fills yet."),
+      orders: () => table(["Time", "Side", "Kind", "State", "#Quantity", "#Price", "#Stop", "Role", "Client id"], d.orders, o => [td(when(o.created_at), "nowrap"), td(o.side, o.side === "BUY" ? "good strong" : "bad strong"), td(o.kind || "–"), td(o.status === "SENDING" ? "outcome unknown" : (o.status || "").toLowerCase().replaceAll("_", " "), o.open ? "strong" : "dim"), td(quantity(o.quantity), "num"), td(price(o.price), "num"), td(isNum(o.stop_price) ? price(o.stop_price) : "–", "num"), td((o.tag || o.role || "").replaceAll("_", " ")), td(o.client_id || "", "mono tiny")], "No orders yet."),
+      decisions: () => table(["Time", "Signal", "Reasoning", "Action", "Why not", "#Price"], d.decisions, x => [td(when(x.market_ms), "nowrap"), td(signalPill(x.signal || "–")), td(x.reasoning || "", "reason"), td(x.action || ""), td(x.why_not || "", "reason dim"), td(price(x.price), "num")], "No decisions yet. The bot writes one at each check."),
+    })[this.tab]());
+  }
+  equity() {
+    const points = this.data.equity, key = JSON.stringify(points) + matchMedia("(prefers-color-scheme: dark)").matches;
+    if (this.equityKey === key) return;
+    this.equityKey = key;
+    this.equityBox.hidden = points.length < 2; this.equityNote.hidden = points.length >= 2;
+    if (points.length < 2 || !window.Chart) return;
+    if (this.plot) this.plot.destroy();
+    const up = points[points.length - 1].value >= points[0].value, color = css(up ? "--good" : "--bad");
+    this.plot = new Chart(this.canvas, {type: "line", data: {labels: points.map(p => when(p.at)), datasets: [{data: points.map(p => p.value), borderColor: color, backgroundColor: color + "22", fill: true, tension: 0.15, pointRadius: points.length > 40 ? 0 : 2.5, borderWidth: 2}]},
+      options: {responsive: true, maintainAspectRatio: false, animation: false, interaction: {mode: "index", intersect: false}, plugins: {legend: {display: false}, tooltip: {displayColors: false, callbacks: {label: c => amount(c.parsed.y) + " " + (this.data.bot.quote || "")}}},
+        scales: {x: {ticks: {color: css("--dim"), maxTicksLimit: 4, maxRotation: 0, callback: function (v) { return this.getLabelForValue(v).slice(5, 16); }}, grid: {display: false}}, y: {position: "right", ticks: {color: css("--dim"), maxTicksLimit: 6}, grid: {color: css("--line")}}}, layout: {padding: {left: 14, right: 8, bottom: 10}}}});
+  }
+  async candles() {
+    let c;
+    try { c = await api("/api/bot/" + this.id + "/candles" + (this.frame ? "?timeframe=" + this.frame : ""), {timeout: 30000}); }
+    catch (e) { this.chartNote.hidden = false; this.chartNote.textContent = e.message; return; }
+    if (detail !== this) return;
+    this.frameNode.textContent = c.symbol + ", " + c.timeframe + " candles";
+    this.chartNote.hidden = Boolean(c.candles.length);
+    this.chartBox.hidden = !c.candles.length;
+    this.chartNote.textContent = c.error ? "No candles: " + c.error : "No candles yet.";
+    if (c.candles.length && window.LightweightCharts) this.draw(c);
+  }
+  draw(c) {
+    const L = LightweightCharts, theme = {layout: {background: {color: "transparent"}, textColor: css("--dim"), attributionLogo: false, fontFamily: "system-ui, sans-serif"}, grid: {vertLines: {color: css("--line")}, horzLines: {color: css("--line")}}, rightPriceScale: {borderVisible: false}, timeScale: {borderVisible: false, timeVisible: true, rightOffset: 4}, crosshair: {mode: 0}, localization: {locale: "en-GB"}};
+    const low = Math.min(...c.candles.map(x => x[3])), digits = low >= 1000 ? 2 : low >= 1 ? 4 : Math.min(10, 4 - Math.floor(Math.log10(low)));
+    if (!this.chart) {
+      this.chart = L.createChart(this.chartBox, {...theme, autoSize: true});
+      this.series = this.chart.addSeries(L.CandlestickSeries, {});
+      this.marks = L.createSeriesMarkers(this.series, []);
+      this.prices = [];
+    } else this.chart.applyOptions(theme);
+    this.series.applyOptions({upColor: css("--good"), downColor: css("--bad"), borderVisible: false, wickUpColor: css("--good"), wickDownColor: css("--bad"), priceFormat: {type: "price", precision: digits, minMove: 10 ** -digits}});
+    this.series.setData(c.candles.map(x => ({time: x[0] / 1000, open: x[1], high: x[2], low: x[3], close: x[4]})));
+    const times = c.candles.map(x => x[0]);
+    const at = ms => { let lo = 0, hi = times.length - 1; while (lo < hi) { const mid = (lo + hi + 1) >> 1; if (times[mid] <= ms) lo = mid; else hi = mid - 1; } return times[lo] / 1000; };
+    const seen = new Map();
+    for (const m of c.markers) { const k = at(m.at) + m.side + (m.tag || m.role); if (!seen.has(k)) seen.set(k, m); }
+    this.marks.setMarkers([...seen.values()].map(m => ({time: at(m.at), position: m.side === "BUY" ? "belowBar" : "aboveBar", shape: m.side === "BUY" ? "arrowUp" : "arrowDown", color: css(m.side === "BUY" ? "--accent" : "--warn"), text: m.side === "BUY" ? "buy" : (m.tag || "sell").replaceAll("_", " ")})).sort((a, b) => a.time - b.time));
+    for (const l of this.prices) this.series.removePriceLine(l);
+    this.prices = [["entry_price", "entry", "--accent"], ["stop_loss", "stop", "--bad"], ["take_profit", "target", "--good"]].filter(([k]) => isNum(c.lines[k])).map(([k, title, color]) => this.series.createPriceLine({price: c.lines[k], color: css(color), lineWidth: 1, lineStyle: 2, axisLabelVisible: true, title}));
+    const around = Object.values(c.lines).filter(isNum);
+    this.series.applyOptions({autoscaleInfoProvider: make => { const r = make(); if (r && r.priceRange && around.length) { r.priceRange.minValue = Math.min(r.priceRange.minValue, ...around); r.priceRange.maxValue = Math.max(r.priceRange.maxValue, ...around); } return r; }});
+    if (!this.fitted) { this.chart.timeScale().setVisibleLogicalRange({from: Math.max(0, times.length - (innerWidth < 700 ? 60 : 140)), to: times.length + 4}); this.fitted = true; }
+  }
+  close() { if (this.chart) this.chart.remove(); if (this.plot) this.plot.destroy(); fill($("detail")); }
+}
+function route() {
+  const m = /^#bot\/([1-9]\d{0,8})$/.exec(location.hash);
+  if (detail) { detail.close(); detail = null; }
+  const one = Boolean(m);
+  $("detail").hidden = !one; $("list").hidden = one; $("home").hidden = one;
+  document.title = "Botyard";
+  if (one) { detail = new Detail(Number(m[1])); detail.head(); scrollTo(0, 0); }
+  if (view) poll();
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (detail && detail.data) { detail.equity(); detail.candles(); } });
+addEventListener("hashchange", route);
+route();
+poll();
+</script>
+</body>
+</html>
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
