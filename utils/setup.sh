@@ -119,7 +119,7 @@ ensure_requirements() {
     say "Installing the packages of $* (only when they have changed; may take a few minutes) ..."
     local arguments=()
     for file in "$@"; do arguments+=(-r "$file"); done
-    .venv/bin/python -m pip install --disable-pip-version-check --no-input -q "${arguments[@]}" >&2 ||
+    .venv/bin/python -m pip install --disable-pip-version-check --no-input -qq "${arguments[@]}" >&2 ||
         stop "the packages could not be installed (see above). Is this machine online? Then run this again."
     printf '%s\n' "$wanted" >"$stamp"
 }
