@@ -16,12 +16,12 @@ NEEDED = ("simplejson", "dotenv", "aiohttp", "binance", "flask", "waitress", "pa
 _MARK = "BOTYARD_IN_VENV"  # set for the second try, so that there is never a third
 
 
-def missing(names=NEEDED):
+def missing(names: tuple[str, ...] = NEEDED) -> list[str]:
     """Those of the packages that this Python doesn't have (found, not imported)."""
     return [name for name in names if importlib.util.find_spec(name) is None]
 
 
-def ensure_packages(names=NEEDED):
+def ensure_packages(names: tuple[str, ...] = NEEDED) -> None:
     """Return when the packages are there; else go on under .venv's Python, or say what to do and exit 2."""
     old = sys.version_info < (3, 11)
     absent = [] if old else missing(names)

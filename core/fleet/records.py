@@ -14,6 +14,7 @@ from typing import Any
 
 from core.config import TIMEFRAMES
 from core.errors import InputError
+from core.model import MODES
 
 REQUIRED = ("name", "symbol", "strategy", "trade_amount")
 VENUE = ("exchange", "market", "account", "mode")
@@ -187,6 +188,15 @@ def together(record: Mapping[str, Any]) -> None:
         problem = offset_problem(number(record["offset"]), record["timeframe"])
         if problem:
             raise InputError(problem)
+
+
+def mode_problem(record: Mapping[str, Any], highest: str) -> str | None:
+    """Why a bot of this mode may not run where TRADING_MODE is `highest`, None where it may."""
+    if record["mode"] == "live":
+        return LIVE
+    if MODES.index(record["mode"]) > MODES.index(highest):  # type: ignore[arg-type]
+        return f"mode: {record['mode']} is not allowed while TRADING_MODE is {highest}; raise TRADING_MODE in .env, or change the bot's mode"
+    return None
 
 
 def view(raw: Any) -> dict[str, Any]:

@@ -1,0 +1,238 @@
+"""What a person can do to bots; the dashboard and utils/yard.py share it. Owns data/paper_wanted.
+
+Each act holds the bot's action lock, so that page, command and yard never start one bot
+twice, and leaves a line in data/audit.jsonl. `by` says who asked, in a few words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from core.clock import wall_ms
+from core.config import Settings
+from core.errors import AlreadyRunning, BotyardError, Conflict, InputError, StateError
+from core.fleet import locks, records, state
+from core.fleet.audit import audit
+from core.fleet.health import health, stuck_bound_ms
+from core.fleet.registry import Registry
+from core.fleet.screen import ScreenSupervisor
+from core.fleet.supervisor import Supervisor
+from core.fleet.yard import PAPER_WANTED, read_status
+from core.storage import Files
+
+YARD_ARGV = [sys.executable, "-m", "core.fleet"]
+
+
+def make_supervisor(files: Files, settings: Settings) -> Supervisor:
+    """The form of supervisor that this yard uses."""
+    return ScreenSupervisor(files, settings)
+
+
+# --- the yard and the paper exchange ---------------------------------------------------------
+
+
+def ensure_yard(files: Files, settings: Settings, supervisor: Supervisor | None = None) -> int:
+    """Start the yard process where its lock is free; its pid. StartFailed when it can't be started."""
+    keeper = supervisor or make_supervisor(files, settings)
+    held = keeper.unit_pid("yard")
+    if held is not None:
+        return held
+    with locks.action(files, "yard"):
+        held = keeper.unit_pid("yard")
+        return held if held is not None else keeper.start_unit("yard", YARD_ARGV)
+
+
+def want_paper(files: Files) -> None:
+    """Ask the yard for the paper exchange (a coin search, a new paper bot's check). It stays until `stop --all`."""
+    path = files.path(PAPER_WANTED)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def yard_status(files: Files) -> dict[str, Any] | None:
+    """The yard's status file: heartbeat, `adopted`, `error`, its notes on bots, the paper exchange."""
+    return read_status(files)
+
+
+# --- one bot --------------------------------------------------------------------------------
+
+
+def start_bot(files: Files, settings: Settings, bot_id: int, by: str, supervisor: Supervisor | None = None, *, yard: bool = True) -> int:
+    """Want a bot running and start it; its pid once it holds its lock.
+
+    Raises NotFound, InputError (its mode isn't allowed), AlreadyRunning, StartFailed."""
+    keeper, registry = supervisor or make_supervisor(files, settings), Registry(files)
+    record = registry.bot(bot_id)
+    _allowed(record, settings)
+    with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "start", bot_id):
+        record = registry.set_wanted(bot_id, "running", f"start by {by}")
+        if yard:
+            ensure_yard(files, settings, keeper)
+        return keeper.start(record)
+
+
+def stop_bot(files: Files, settings: Settings, bot_id: int, by: str, supervisor: Supervisor | None = None, *, timeout_s: float = 15) -> dict[str, Any]:
+    """Want a bot stopped and stop it; returns when its process is gone: `{"stopped": True, "warning": str | None}`.
+
+    The warning says so where an open position is now unwatched. Raises NotFound, StopFailed."""
+    keeper, registry = supervisor or make_supervisor(files, settings), Registry(files)
+    registry.bot(bot_id)
+    with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "stop", bot_id):
+        registry.set_wanted(bot_id, "stopped", f"stop by {by}")
+        keeper.stop(bot_id, by=by, timeout_s=timeout_s)
+    return {"stopped": True, "warning": unwatched(files, bot_id)}
+
+
+def restart_bot(files: Files, settings: Settings, bot_id: int, by: str, supervisor: Supervisor | None = None) -> int:
+    """Stop a bot and start it again, wanted all the while; its new pid. Raises what start and stop raise."""
+    keeper, registry = supervisor or make_supervisor(files, settings), Registry(files)
+    _allowed(registry.bot(bot_id), settings)
+    with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "restart", bot_id):
+        record = registry.set_wanted(bot_id, "running", f"restart by {by}")
+        ensure_yard(files, settings, keeper)
+        keeper.stop(bot_id, by=by)
+        return keeper.start(record)
+
+
+def end_stuck(files: Files, settings: Settings, bot_id: int, by: str, supervisor: Supervisor | None = None) -> int:
+    """End a bot that is stuck and start it anew; its new pid. Conflict when it isn't stuck."""
+    keeper, registry = supervisor or make_supervisor(files, settings), Registry(files)
+    with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "end stuck", bot_id):
+        record, status = registry.bot(bot_id), state.read_status(files, bot_id)
+        found = health(record, status, keeper.pid(bot_id), wall_ms(), yard_status(files), stuck_bound_ms(settings))
+        if found["status"] != "stuck":
+            raise Conflict(f"bot {bot_id} is {found['status']}, not stuck; restart it instead")
+        keeper.stop(bot_id, by=by, timeout_s=6)
+        return keeper.start(record)
+
+
+def close_position(files: Files, settings: Settings, bot_id: int, by: str, supervisor: Supervisor | None = None) -> None:
+    """Have a bot sell its position: a running one is told, a stopped one is started as a guard and told.
+
+    Returns when the command is given. Conflict when there is nothing to close."""
+    keeper = supervisor or make_supervisor(files, settings)
+    record = Registry(files).bot(bot_id)
+    with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "close", bot_id):
+        business = state.open_business(state.read_position(files, bot_id))
+        if business is None:
+            raise Conflict(f"bot {bot_id} has no open position: there is nothing to close")
+        if keeper.pid(bot_id) is None:
+            _allowed(record, settings)
+            if record["mode"] == "paper":
+                want_paper(files)
+            ensure_yard(files, settings, keeper)
+            with contextlib.suppress(AlreadyRunning):
+                keeper.start(record, guard=True)
+        keeper.command(bot_id, "close", by)
+
+
+def delete_bot(files: Files, bot_id: int, by: str) -> None:
+    """Take a bot off the list, its files into archive/. NotFound, Conflict."""
+    with _audited(files, by, "delete", bot_id):
+        Registry(files).delete(bot_id)
+
+
+def unwatched(files: Files, bot_id: int) -> str | None:
+    """What to tell when a bot has stopped: None, or that nobody watches its position now."""
+    try:
+        position = state.read_position(files, bot_id)
+    except (StateError, OSError) as e:
+        return f"its position can't be read, so nobody knows whether one is open: {e}"
+    business = state.open_business(position)
+    if business is None:
+        return None
+    if position is not None and position.get("protection") == "exchange":
+        return f"{business}; its stop and target stay at the exchange"
+    return f"{business} and is unwatched while the bot is stopped: its stop loss will not fire; close it, or start the bot again"
+
+
+# --- all of them ----------------------------------------------------------------------------
+
+
+def stop_all(
+    files: Files,
+    settings: Settings,
+    by: str,
+    supervisor: Supervisor | None = None,
+    *,
+    everything: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Stop every bot; with `everything` the yard and the paper exchange after them.
+
+    Answers `{"bots": {id: {"stopped": bool, "warning": str|None, "error": str|None}}, "yard", "paper"}`,
+    the last two None where they were not asked for, else True or an error's text. It goes on past errors."""
+    keeper, registry = supervisor or make_supervisor(files, settings), Registry(files)
+    say = progress or (lambda text: None)
+    known: set[int] = set()
+    problem: str | None = None
+    try:
+        known = {r["id"] for r in registry.bots()}
+        for bot_id in sorted(known):  # first of all, so that the yard brings none of them back meanwhile
+            registry.set_wanted(bot_id, "stopped", f"stop all by {by}")
+    except StateError as e:
+        problem = str(e)  # a broken list must not keep bots from being stopped
+    running = set(keeper.running())
+
+    def stop(bot_id: int) -> dict[str, Any]:
+        try:
+            if bot_id in known:
+                result = stop_bot(files, settings, bot_id, by, keeper)
+            else:  # started by hand, without a record
+                with locks.action(files, f"bot_{bot_id}"):
+                    keeper.stop(bot_id, by=by)
+                result = {"stopped": True, "warning": unwatched(files, bot_id)}
+        except (BotyardError, OSError) as e:
+            say(f"bot {bot_id}: {e}")
+            return {"stopped": False, "warning": None, "error": str(e)}
+        say(f"bot {bot_id} is stopped" + (f": {result['warning']}" if result["warning"] else ""))
+        return {**result, "error": None}
+
+    todo = sorted(running)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        results = dict(zip(todo, pool.map(stop, todo), strict=True))
+    for bot_id in known - running:
+        results[bot_id] = {"stopped": True, "warning": None, "error": None}
+    answer: dict[str, Any] = {"bots": dict(sorted(results.items())), "error": problem, "yard": None, "paper": None}
+    if everything:
+        for unit in ("yard", "paper"):
+            answer[unit] = _stop_unit(files, keeper, unit)
+            say(f"{unit} is stopped" if answer[unit] is True else str(answer[unit]))
+        files.path(PAPER_WANTED).unlink(missing_ok=True)
+    audit(files, by, "stop all", everything=everything, failed=[i for i, r in results.items() if r["error"]])
+    return answer
+
+
+def _stop_unit(files: Files, keeper: Supervisor, unit: str) -> bool | str:
+    try:
+        with locks.action(files, unit):
+            keeper.stop_unit(unit)
+    except (BotyardError, OSError) as e:
+        return str(e)
+    return True
+
+
+def _allowed(record: dict[str, Any], settings: Settings) -> None:
+    problem = records.mode_problem(record, settings.trading_mode)
+    if problem:
+        raise InputError(f"bot {record['id']} can't be started: {problem}")
+
+
+@contextlib.contextmanager
+def _audited(files: Files, by: str, what: str, bot_id: int) -> Any:
+    """Leave one line for an act, with what came of it."""
+    begun = time.monotonic()
+    outcome = "done"
+    try:
+        yield
+    except BaseException as e:
+        outcome = f"{type(e).__name__}: {e}"
+        raise
+    finally:
+        with contextlib.suppress(OSError):  # a full disk must not keep a bot from being stopped
+            audit(files, by, what, bot_id, outcome=outcome, ms=int((time.monotonic() - begun) * 1000))

@@ -1,0 +1,398 @@
+"""The yard process: brings back what is wanted and gone. Owns data/yard_status.json.
+
+One per home, by data/yard.lock; `python3 -m core.fleet` runs it. It belongs to no bot and
+no bot needs it to protect its position. It goes on when the page is closed; when it ends,
+bots and paper exchange go on, and the next yard adopts them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core import config, notify
+from core.clock import wall_ms
+from core.config import Settings
+from core.errors import AlreadyRunning, BotyardError, Conflict, NotFound, SettingsError
+from core.fleet import locks, records, state
+from core.fleet.health import health, stuck_bound_ms
+from core.fleet.policy import FINAL_CODES, Watch, pause_s
+from core.fleet.registry import Registry
+from core.fleet.supervisor import StartFailed, Supervisor
+from core.model import Event
+from core.storage import Files
+
+STATUS = "data/yard_status.json"
+PAPER_WANTED = "data/paper_wanted"
+STEP_S = 0.5
+HEARTBEAT_S = 1.0
+PAPER_SETTLED_S = 60.0  # a paper exchange that lived this long has started well
+WORKERS = 2  # starts at a time: a start keeps a processor busy with imports
+log = logging.getLogger("botyard.yard")
+
+
+def read_status(files: Files) -> dict[str, Any] | None:
+    """The yard's last word on everything, None where there is none or it can't be read."""
+    try:
+        return files.read_json(STATUS, schema=1)
+    except (BotyardError, OSError):
+        return None
+
+
+@dataclass
+class _Paper:
+    pid: int | None = None
+    since: float = 0.0
+    starts: int = 0
+    due: float = 0.0
+    why: str = ""
+
+
+class Yard:
+    """`step` is one look at everything; `run` repeats it. Starts are done by threads of its own,
+    so that a slow one keeps nothing else waiting."""
+
+    def __init__(
+        self,
+        files: Files,
+        settings: Settings,
+        supervisor: Supervisor,
+        *,
+        paper_argv: list[str] | None = None,
+        settings_now: Callable[[], Settings] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ):
+        self.files, self.settings, self.supervisor = files, settings, supervisor
+        self.registry = Registry(files)
+        self.paper_argv = paper_argv or [sys.executable, "-m", "core.paper"]
+        self._settings_now = settings_now or (lambda: config.load({**os.environ, "BOTYARD_HOME": str(files.home)}))
+        self._monotonic = monotonic
+        self._bound_ms = stuck_bound_ms(settings)
+        self._started_wall_ms = wall_ms()
+        self._records: list[dict[str, Any]] = []
+        self._watches: dict[int, Watch] = {}
+        self._paper = _Paper()
+        self._problem = ""
+        self._adopted = False
+        self._written = float("-inf")
+        self._jobs: queue.PriorityQueue[tuple[int, int, str, Callable[[], None]]] = queue.PriorityQueue()
+        self._order = itertools.count()
+        self._busy: set[str] = set()
+        self._idle = threading.Condition()
+        self._ending = False
+        for n in range(WORKERS):
+            threading.Thread(target=self._work, name=f"starter {n}", daemon=True).start()
+
+    # --- the loop -------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Look around until `stop` is set; then end itself only."""
+        while not stop.is_set():
+            try:
+                self.step()
+            except Exception:  # the loop must outlive whatever one look runs into
+                log.exception("a look at the bots failed; the next one follows")
+            stop.wait(STEP_S)
+        self._ending = True
+        self.settle(2.0)
+        self.write_status("ended")
+
+    def step(self) -> None:
+        """One look: the list, every bot, the paper exchange, the heartbeat."""
+        known = self._read_records()
+        wanted_now: list[tuple[bool, int]] = []
+        for record in self._records:
+            try:
+                if known and self._look(record):
+                    wanted_now.append((state.has_open_business(self.files, record["id"]), record["id"]))
+            except Exception as e:  # noqa: BLE001 - one bot's trouble must not keep the others from being watched
+                self._watch(record["id"]).why = f"the yard could not look after it: {e}"
+                log.warning("bot %s: %s", record["id"], e)
+        for open_business, bot_id in sorted(wanted_now, key=lambda w: (not w[0], w[1])):
+            self._submit(f"bot_{bot_id}", 0 if open_business else 2, lambda b=bot_id: self._start(b))  # type: ignore[misc]
+        if known:
+            for gone in set(self._watches) - {r["id"] for r in self._records}:
+                del self._watches[gone]
+        self._look_at_paper()
+        self._adopted = self._adopted or known
+        if self._monotonic() - self._written >= HEARTBEAT_S:
+            self.write_status("running")
+
+    def _read_records(self) -> bool:
+        """Read the list; while it can't be trusted, what runs goes on and nothing is started."""
+        try:
+            self._records = self.registry.bots()
+        except (BotyardError, OSError) as e:
+            if str(e) != self._problem:
+                self._problem = str(e)
+                log.error("%s", e)
+                self._post("registry_broken", f"The list of bots can't be trusted: {e} Running bots go on; none is started.", "risk")
+            return False
+        if self._problem:
+            log.info("the list of bots can be read again")
+        self._problem = ""
+        return True
+
+    def write_status(self, state_word: str) -> None:
+        self._written = self._monotonic()
+        notes = {
+            str(bot_id): {"state": w.state, "why": w.why, "pid": w.pid, "since_wall_ms": w.since_wall_ms, "starts": w.starts}
+            for bot_id, w in sorted(self._watches.items())
+        }
+        value = {
+            "schema": 1,
+            "pid": os.getpid(),
+            "state": state_word,
+            "started_wall_ms": self._started_wall_ms,
+            "heartbeat_wall_ms": wall_ms(),
+            "adopted": self._adopted,
+            "error": self._problem or None,
+            "bots": notes,
+            "paper": {"pid": self._paper.pid, "starts": self._paper.starts, "why": self._paper.why},
+        }
+        try:
+            self.files.write_json(STATUS, value, durable=False, keep_previous=False)
+        except OSError as e:
+            log.error("the yard's status can't be written: %s", e)
+
+    # --- one bot --------------------------------------------------------------------------
+
+    def _watch(self, bot_id: int) -> Watch:
+        return self._watches.setdefault(bot_id, Watch())
+
+    def _look(self, record: Mapping[str, Any]) -> bool:
+        """Look at one bot; True when it is to be started now."""
+        bot_id, wanted = record["id"], record["status"] == "running"
+        if f"bot_{bot_id}" in self._busy:
+            return False
+        watch, pid = self._watch(bot_id), self.supervisor.pid(bot_id)
+        if pid is not None:
+            self._look_at_running(record, watch, pid, wanted)
+            return False
+        if not wanted:
+            watch.rest()
+            return False
+        if watch.state == "up":
+            self._classify(bot_id, watch)
+        elif watch.state == "by_hand" and watch.due is not None and self._monotonic() >= watch.due:
+            self._stopped_by_hand(record, watch)
+        if watch.state in ("new", "stopped"):
+            watch.state, watch.why = "queued", "it is wanted and about to be started"
+            return True
+        if watch.state == "queued":
+            return True
+        if watch.state == "given_up" and not state.has_open_business(self.files, bot_id):
+            return False
+        return watch.state in ("waiting", "given_up") and watch.due is not None and self._monotonic() >= watch.due
+
+    def _look_at_running(self, record: Mapping[str, Any], watch: Watch, pid: int, wanted: bool) -> None:
+        status = state.read_status(self.files, record["id"])
+        own = status if status is not None and status.get("pid") == pid else None
+        if own is not None and own.get("guard"):
+            if not wanted:
+                watch.rest()
+            return
+        if not wanted:
+            watch.rest()
+            return
+        watch.seen(pid, wall_ms())
+        if own is not None and own.get("checks_completed"):
+            watch.completed()
+        note = {"pid": watch.pid, "since_wall_ms": watch.since_wall_ms}
+        found = health(record, status, pid, wall_ms(), note, self._bound_ms)
+        if found["status"] == "stuck" and not watch.told_stuck:
+            watch.told_stuck = True
+            self._tell(record, "bot_stuck", f"is stuck: {found['why']}", "risk")
+        elif found["status"] == "running":
+            watch.told_stuck = False
+        watch.why = found["why"]
+
+    def _classify(self, bot_id: int, watch: Watch) -> None:
+        """Its process is gone. Under the action lock, so that a stop or restart under way is not taken for a crash."""
+        try:
+            with locks.action(self.files, f"bot_{bot_id}", 0):
+                record = self.registry.bot(bot_id)
+                if record["status"] != "running" or self.supervisor.pid(bot_id) is not None:
+                    return
+                status = state.read_status(self.files, bot_id)
+        except (Conflict, NotFound):
+            return
+        if status is not None and status.get("pid") == watch.pid and status.get("checks_completed"):
+            watch.completed()  # between two looks
+        word = state.last_word(status, pid=watch.pid)
+        business = state.has_open_business(self.files, bot_id)
+        what = watch.ended(word, business, self._monotonic())
+        self._tell_end(record, watch, what, business)
+
+    def _tell_end(self, record: Mapping[str, Any], watch: Watch, what: str, business: bool) -> None:
+        if what == "crashed":
+            self._tell(record, "bot_crashed", f"has crashed: {watch.why}", "risk" if business else "warning")
+        elif what == "given_up":
+            guarded = "; its position is guarded" if business else ""
+            self._tell(record, "bot_given_up", f"is not started any more: {watch.why}{guarded}. Look at its log, then start it by hand", "risk")
+        elif what == "by_hand":
+            log.info("bot %s: %s", record["id"], watch.why)
+        elif watch.why and not watch.why.startswith("exit code 0"):
+            self._tell(record, "bot_refused", f"has ended and is not restarted: {watch.why}", "risk" if business else "warning")
+
+    def _stopped_by_hand(self, record: Mapping[str, Any], watch: Watch) -> None:
+        bot_id = record["id"]
+        try:
+            with locks.action(self.files, f"bot_{bot_id}", 0):
+                if self.supervisor.pid(bot_id) is not None or self.registry.bot(bot_id)["status"] != "running":
+                    return
+                self.registry.set_wanted(bot_id, "stopped", "it was ended by hand")
+        except (Conflict, NotFound):
+            return
+        business = state.has_open_business(self.files, bot_id)
+        watch.rest()
+        text = "was ended by hand and counts as stopped" + ("; its open position is unwatched" if business else "")
+        self._tell(record, "bot_by_hand", text, "risk" if business else "warning")
+
+    # --- starting (on a worker's thread) -----------------------------------------------------
+
+    def _start(self, bot_id: int) -> None:
+        watch = self._watch(bot_id)
+        try:
+            with locks.action(self.files, f"bot_{bot_id}", 0):
+                record = self.registry.bot(bot_id)
+                if record["status"] != "running" or self._ending:
+                    return
+                self._start_wanted(record, watch)
+        except (Conflict, NotFound):
+            return  # somebody else is at it; the next look sees what came of it
+
+    def _start_wanted(self, record: dict[str, Any], watch: Watch) -> None:
+        bot_id, guard = record["id"], watch.state == "given_up"
+        problem = self._mode_problem(record)
+        if problem:
+            watch.state, watch.due, watch.why = "ended", None, problem
+            self._tell(record, "bot_refused", f"can't be started: {problem}", "warning")
+            return
+        if guard:
+            watch.guard_starts += 1
+            watch.due = self._monotonic() + pause_s(watch.guard_starts)
+        else:
+            watch.state, watch.why = "starting", "it is being started"
+        try:
+            pid = self.supervisor.start(record, guard=guard)
+        except AlreadyRunning:
+            return
+        except (BotyardError, OSError) as e:
+            self._start_failed(record, watch, e, guard)
+            return
+        log.info("bot %s (%s): %s, process %s", bot_id, record["name"], "guarded" if guard else "started", pid)
+        if not guard:
+            back, watch.crashed = watch.crashed, False
+            watch.seen(pid, wall_ms())
+            if back:
+                self._tell(record, "bot_back", f"runs again (process {pid})", "info")
+
+    def _start_failed(self, record: Mapping[str, Any], watch: Watch, error: Exception, guard: bool) -> None:
+        log.warning("bot %s: %s", record["id"], error)
+        if guard:
+            return
+        watch.starts += 1
+        business = state.has_open_business(self.files, record["id"])
+        code = error.code if isinstance(error, StartFailed) else None
+        if code in FINAL_CODES:
+            what: str = watch.ended({"code": code, "reason": getattr(error, "reason", "")}, business, self._monotonic())
+        else:
+            again = watch.crashed
+            what = watch.failed(str(error), business, self._monotonic())
+            if what == "crashed" and again:
+                return  # told when it crashed
+        self._tell_end(record, watch, what, business)
+
+    def _mode_problem(self, record: Mapping[str, Any]) -> str | None:
+        """Settings are read anew: an edit counts at the next start."""
+        try:
+            settings = self._settings_now()
+        except SettingsError as e:
+            return f"the settings are not right: {'; '.join(e.problems)}"
+        return records.mode_problem(record, settings.trading_mode)
+
+    # --- the paper exchange -------------------------------------------------------------------
+
+    def _look_at_paper(self) -> None:
+        if "paper" in self._busy:
+            return
+        paper, now = self._paper, self._monotonic()
+        pid = self.supervisor.unit_pid("paper")
+        if pid is not None:
+            if pid != paper.pid:
+                paper.pid, paper.since, paper.why = pid, now, ""
+            elif now - paper.since >= PAPER_SETTLED_S:
+                paper.starts = 0
+            return
+        wanted = self.files.exists(PAPER_WANTED) or any(r["mode"] == "paper" and r["status"] == "running" for r in self._records)
+        if paper.pid is not None:
+            paper.pid, paper.due = None, now + pause_s(paper.starts)
+            if wanted:
+                paper.why = "its process is gone; it is started again"
+                self._post("paper_crashed", "The paper exchange has ended; it is started again. Paper bots wait for it.", "warning")
+        if wanted and now >= paper.due:
+            self._submit("paper", 1, self._start_paper)
+
+    def _start_paper(self) -> None:
+        paper = self._paper
+        try:
+            with locks.action(self.files, "paper", 0):
+                paper.starts += 1
+                paper.pid = self.supervisor.start_unit("paper", self.paper_argv)
+                paper.since, paper.why = self._monotonic(), ""
+                log.info("the paper exchange runs, process %s", paper.pid)
+        except (AlreadyRunning, Conflict):
+            return
+        except (BotyardError, OSError) as e:
+            paper.due = self._monotonic() + pause_s(paper.starts)
+            if str(e) != paper.why:
+                log.warning("%s", e)
+            paper.why = str(e)
+
+    # --- workers --------------------------------------------------------------------------------
+
+    def _submit(self, unit: str, priority: int, job: Callable[[], None]) -> None:
+        with self._idle:
+            if unit in self._busy or self._ending:
+                return
+            self._busy.add(unit)
+        self._jobs.put((priority, next(self._order), unit, job))
+
+    def _work(self) -> None:
+        while True:
+            _, _, unit, job = self._jobs.get()
+            try:
+                if not self._ending:
+                    job()
+            except Exception:
+                log.exception("%s: a start failed", unit)
+            finally:
+                with self._idle:
+                    self._busy.discard(unit)
+                    self._idle.notify_all()
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until no start is under way; False when one still is."""
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._busy, timeout_s)
+
+    # --- telling --------------------------------------------------------------------------------
+
+    def _tell(self, record: Mapping[str, Any], kind: str, text: str, severity: str) -> None:
+        self._post(kind, f"{record['name']} (bot {record['id']}) {text}.", severity, record["id"])
+
+    def _post(self, kind: str, text: str, severity: str, bot_id: int | None = None) -> None:
+        log.log(logging.INFO if severity == "info" else logging.WARNING, "%s", text)
+        try:
+            notify.post(self.files, Event(kind=kind, text=text, severity=severity, bot_id=bot_id, wall_ms=wall_ms()))  # type: ignore[arg-type]
+        except OSError as e:
+            log.error("an event can't be written: %s", e)
