@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from core.clock import wall_ms
+from core.errors import BotyardError
 from core.storage import Files
 
 SCHEMA = 1
@@ -27,6 +28,7 @@ def stop_name(bot_id: int) -> str:
 class Status:
     def __init__(self, files: Files, bot_id: int):
         self.files, self.bot_id = files, bot_id
+        self.before = self._read()  # what the last run left
         self.fields: dict[str, Any] = {
             "schema": SCHEMA,
             "bot_id": bot_id,
@@ -51,13 +53,12 @@ class Status:
             "exit": None,
         }
 
-    def previous(self) -> dict[str, Any] | None:
-        """What the last run left, None where it can't be read (it is no money file)."""
+    def _read(self) -> dict[str, Any]:
         try:
             value = self.files.read_any(name(self.bot_id))
-        except Exception:  # noqa: BLE001 - a lost heartbeat must not keep a bot from starting
-            return None
-        return value if isinstance(value, dict) else None
+        except BotyardError:
+            return {}  # a lost heartbeat must not keep a bot from starting: it is no money file
+        return value if isinstance(value, dict) else {}
 
     def write(self, **changes: Any) -> None:
         self.fields.update(changes)
@@ -87,6 +88,6 @@ class Status:
     def _asked(self) -> bool:
         try:
             value = self.files.read_any(stop_name(self.bot_id))
-        except Exception:  # noqa: BLE001 - an unreadable note is no note
+        except BotyardError:
             return False
         return isinstance(value, dict) and value.get("pid") == os.getpid() and wall_ms() - int(value.get("wall_ms", 0)) < 120_000

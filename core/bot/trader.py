@@ -95,7 +95,6 @@ class Trader:
 
     def run(self) -> None:
         """From start to stop. Raises what only a person can mend (StateError, SettingsError, AccessRefused)."""
-        self.status.write(state="starting", guard=self.guard, mode=self.config.mode, symbol=self.config.symbol, strategy=self.config.strategy)
         while not self.stopping and not self.start():
             self.clock.wait(None, self._quiet_until_wall)
         while not self.stopping and not self.finished:
@@ -114,6 +113,9 @@ class Trader:
 
     def start(self) -> bool:
         """Connect, read the files, mend what a death left. False: the exchange can't be reached yet."""
+        self.status.write(
+            state="starting", guard=self.guard, mode=self.config.mode, symbol=self.config.symbol, strategy=self.config.strategy
+        )
         self.store.load()  # a file that can't be trusted ends the bot before anything is asked
         try:
             own = installation(self.files)
@@ -155,7 +157,7 @@ class Trader:
 
     def _remember(self) -> None:
         """What the last run had done, so that no candle is decided on twice and no slot done twice."""
-        before = self.status.previous() or {}
+        before = self.status.before
         same = (before.get("symbol"), before.get("mode"), before.get("strategy")) == (self._symbol.name, self.config.mode, self.config.strategy)
         last = before.get("last_check") if same else None
         if isinstance(last, dict) and (before.get("venue") or {}).get("source", "") == self.exchange.venue.source:
