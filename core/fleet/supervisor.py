@@ -133,9 +133,14 @@ class Supervisor(ABC):
         return dict(sorted(found.items()))
 
     def is_guard(self, bot_id: int, pid: int) -> bool:
-        """Whether process `pid` says of itself that it only guards the bot's position."""
+        """Whether process `pid` only guards the bot's position: by its own word, or, before it has given one, by ours."""
         status = state.read_status(self.files, bot_id)
-        return bool(status and status.get("pid") == pid and status.get("guard"))
+        if status and status.get("pid") == pid and status.get("state") != "starting":
+            return bool(status.get("guard"))
+        with contextlib.suppress(StateError, OSError):
+            started = self.files.read_json(f"{STARTED}/bot_{bot_id}.json", schema=1) or {}
+            return bool(started.get("guard")) and started.get("pid") == pid
+        return False
 
     # --- start --------------------------------------------------------------------------
 
@@ -152,7 +157,9 @@ class Supervisor(ABC):
         self.files.path(bot_status.stop_name(bot_id)).unlink(missing_ok=True)
         since = wall_ms()
         try:
-            return self.start_unit(f"bot_{bot_id}", self.argv(record, guard))
+            pid = self.start_unit(f"bot_{bot_id}", self.argv(record, guard))
+            self.files.write_json(f"{STARTED}/bot_{bot_id}.json", {"schema": 1, "pid": pid, "guard": guard}, durable=False, keep_previous=False)
+            return pid
         except StartFailed as e:
             word = state.last_word(state.read_status(self.files, bot_id), since_wall_ms=since)
             if word is None:

@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""The yard for people without a browser: list, start, stop, restart, follow and close bots."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from core.bootstrap import ensure_packages
+
+ensure_packages(("simplejson", "dotenv"))
+
+import argparse
+import getpass
+import time
+import unicodedata
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from core import config
+from core.clock import wall_ms
+from core.errors import AlreadyRunning, BotyardError, SettingsError
+from core.fleet import control
+from core.fleet.health import health, stuck_bound_ms
+from core.fleet.registry import Registry
+from core.model import plain
+from core.storage import Files, dumps
+
+OK, FAILED, USAGE, RUNNING = 0, 1, 2, 3
+CODES = "exit codes: 0 done, 1 it failed (the message says why), 2 wrong arguments or settings, 3 it is already running"
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(prog="yard.py", description=__doc__, epilog=CODES)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="answer as one JSON object")
+    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", parents=[common], help="every bot and how it fares", epilog=CODES)
+    for name, text in (
+        ("start", "start a bot; the yard with it, where it isn't running"),
+        ("restart", "stop a bot and start it again"),
+        ("close", "have a bot sell its position now; a stopped one is started for that alone"),
+    ):
+        one = commands.add_parser(name, parents=[common], help=text, epilog=CODES)
+        one.add_argument("bot", type=_bot_id, metavar="N", help="the bot's number")
+    stop = commands.add_parser("stop", parents=[common], help="stop a bot, or with --all every bot, the yard and the paper exchange", epilog=CODES)
+    which = stop.add_mutually_exclusive_group(required=True)
+    which.add_argument("bot", type=_bot_id, nargs="?", metavar="N", help="the bot's number")
+    which.add_argument("--all", action="store_true", help="every bot, then the yard, then the paper exchange")
+    logs = commands.add_parser("logs", parents=[common], help="the end of a bot's log", epilog=CODES)
+    logs.add_argument("bot", type=_bot_id, metavar="N", help="the bot's number")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on showing new lines until Ctrl-C")
+    logs.add_argument("-n", "--lines", type=_lines, default=50, metavar="COUNT", help="how many lines (50)")
+    return main
+
+
+def _bot_id(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:10]) <= 999_999:
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a bot's number, from 1")
+    return int(text)
+
+
+def _lines(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:8]) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a whole number from 1 to 100000")
+    return int(text)
+
+
+def rows(files: Files, settings: config.Settings) -> list[dict[str, Any]]:
+    """What `list` shows, one object a bot. StateError when the list can't be trusted."""
+    keeper, yard, now = control.make_supervisor(files, settings), control.yard_status(files), wall_ms()
+    bots, running, found = Registry(files).bots(), keeper.running(), []
+    if keeper.unit_pid("yard") is None:
+        yard = None  # its notes are of another day
+    for record in bots:
+        told = keeper.read_state(record["id"])
+        pid, status, position = running.get(record["id"]), told["status"] or {}, told["position"] or {}
+        fares = health(record, told["status"], pid, now, yard, stuck_bound_ms(settings))
+        beat = status.get("heartbeat_wall_ms")
+        found.append(
+            {
+                **{k: record[k] for k in ("id", "name", "symbol", "strategy", "trade_amount", "mode")},
+                "wanted": record["status"],
+                **fares,
+                "pid": pid,
+                "position": position.get("position"),
+                "quantity": position.get("quantity"),
+                "entry_price": position.get("entry_price"),
+                "profit": (position.get("totals") or {}).get("profit"),
+                "trades": (position.get("totals") or {}).get("trades"),
+                "signal": (status.get("last_check") or {}).get("signal"),
+                "heartbeat_age_s": (now - beat) // 1000 if isinstance(beat, int) and pid is not None else None,
+                "error": told["error"],
+            }
+        )
+    return found
+
+
+def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell on a terminal, where an emoji takes two places."""
+    lines = [list(header), *(list(r) for r in body)]
+    widths = [max(_width(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join("  ".join(cell + " " * (w - _width(cell)) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _width(text: str) -> int:
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    text = plain(value) if isinstance(value, Decimal) else str(value)
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def show_list(files: Files, settings: config.Settings, as_json: bool) -> int:
+    found = rows(files, settings)
+    keeper = control.make_supervisor(files, settings)
+    yard, paper = keeper.unit_pid("yard"), keeper.unit_pid("paper")
+    if as_json:
+        print(dumps({"bots": found, "yard_pid": yard, "paper_pid": paper}))
+        return OK
+    body = []
+    for r in found:
+        held = f"{r['position']} {_cell(r['quantity'])} @ {_cell(r['entry_price'])}" if r["position"] else "-"
+        fares = r["status"] + (" (guarded)" if r["guarded"] else "")
+        body.append([_cell(x) for x in (r["id"], r["name"], r["symbol"], r["strategy"], r["mode"], fares, held, r["profit"], r["trades"], r["signal"])])
+    print(table(("ID", "NAME", "SYMBOL", "STRATEGY", "MODE", "STATUS", "POSITION", "PROFIT", "TRADES", "SIGNAL"), body))
+    for r in found:
+        for text in filter(None, (r["why"], r["error"])):
+            print(f"  bot {r['id']}: {_cell(text)}")
+    print(f"yard: {f'process {yard}' if yard else 'not running'} · paper exchange: {f'process {paper}' if paper else 'not running'}")
+    return OK
+
+
+def show_log(files: Files, settings: config.Settings, arguments: argparse.Namespace) -> int:
+    keeper = control.make_supervisor(files, settings)
+    Registry(files).bot(arguments.bot)
+    lines, cursor = keeper.read_log(arguments.bot, lines=arguments.lines)
+    if arguments.json and not arguments.follow:
+        print(dumps({"lines": lines, "cursor": cursor}))
+        return OK
+    try:
+        while True:
+            for line in lines:
+                print(_cell(line), flush=True)
+            if not arguments.follow:
+                return OK
+            time.sleep(0.5)
+            lines, cursor = keeper.read_log(arguments.bot, cursor)
+    except (KeyboardInterrupt, BrokenPipeError):
+        return OK
+
+
+def act(files: Files, settings: config.Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Carry out one of the commands that change something; what to say of it."""
+    by, bot = f"yard.py ({_user()})", arguments.bot
+    if arguments.command == "start":
+        pid = control.start_bot(files, settings, bot, by)
+        return {"bot": bot, "pid": pid, "said": f"bot {bot} runs (process {pid}); attach with: screen -r {settings.session_prefix}bot_{bot}"}
+    if arguments.command == "restart":
+        pid = control.restart_bot(files, settings, bot, by)
+        return {"bot": bot, "pid": pid, "said": f"bot {bot} runs anew (process {pid})"}
+    if arguments.command == "close":
+        control.close_position(files, settings, bot, by)
+        return {"bot": bot, "said": f"bot {bot} was told to close its position; follow it with: utils/yard.py logs {bot} -f"}
+    done = control.stop_bot(files, settings, bot, by)
+    return {"bot": bot, "warning": done["warning"], "said": f"bot {bot} is stopped" + (f"; {done['warning']}" if done["warning"] else "")}
+
+
+def stop_everything(files: Files, settings: config.Settings, as_json: bool) -> int:
+    done = control.stop_all(files, settings, f"yard.py ({_user()})", everything=True, progress=None if as_json else lambda text: print(text, flush=True))
+    units = [done[u] for u in ("yard", "paper") if done[u] is not True]
+    failed = [text for text in (done["error"], *(b["error"] for b in done["bots"].values()), *units) if text]
+    if as_json:
+        print(dumps({"success": not failed, **done}))
+    elif done["error"]:
+        print(done["error"], file=sys.stderr)
+    return FAILED if failed else OK
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a passwd entry
+        return f"uid {os.getuid()}"
+
+
+def main(argv: list[str]) -> int:
+    arguments = parser().parse_args(argv)  # exits with 2 itself
+    try:
+        settings = config.load()
+        files = Files(settings.home)
+        if arguments.command == "list":
+            return show_list(files, settings, arguments.json)
+        if arguments.command == "logs":
+            return show_log(files, settings, arguments)
+        if arguments.command == "stop" and arguments.all:
+            return stop_everything(files, settings, arguments.json)
+        done = act(files, settings, arguments)
+    except (BotyardError, OSError) as e:
+        if arguments.json:
+            print(dumps({"success": False, "error": str(e)}))
+        print(f"yard.py: {e}", file=sys.stderr)
+        return USAGE if isinstance(e, SettingsError) else RUNNING if isinstance(e, AlreadyRunning) else FAILED
+    said = done.pop("said")
+    print(dumps({"success": True, **done}) if arguments.json else said)
+    return OK
+
+
+if __name__ == "__main__":
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = FAILED
+    except BrokenPipeError:  # `| head` has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = OK
+    sys.exit(code)
