@@ -1,0 +1,334 @@
+"""Market data as Binance serves it, made from the market's candles and prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from core.market.fees import EXACT, quote_amount
+from core.model import ZERO, floor_to
+from core.paper import validation
+from core.paper.endpoint import Call, Endpoint
+from core.paper.markets import Print
+from core.paper.matching import SymbolInfo
+from core.paper.wire import WireError, compact, invalid_symbol, pad8
+
+if TYPE_CHECKING:
+    from core.paper.exchange import PaperExchange
+
+DAY = 86_400_000
+LEVELS = 20  # of the book; its best prices are the last price ± one tick
+STATUSES = ("TRADING", "END_OF_DAY", "HALT", "BREAK", "CANCEL_ONLY")
+
+
+def ping(x: PaperExchange, call: Call) -> Any:
+    return {}
+
+
+def server_time(x: PaperExchange, call: Call) -> Any:
+    """Wall time: it is what signatures are checked against."""
+    return {"serverTime": call.wall}
+
+
+# --- symbols -----------------------------------------------------------------------
+
+
+def _combination() -> WireError:
+    return WireError(-1128, "Combination of optional parameters invalid.")
+
+
+def _symbols(x: PaperExchange, call: Call) -> tuple[list[SymbolInfo], bool]:
+    """The symbols asked for (all listed ones without a word) and whether one alone was asked for."""
+    values = call.values
+    if "symbol" in values and "symbols" in values:
+        raise _combination()
+    if "symbol" in values:
+        return [x.matching.info(values["symbol"], call.now)], True
+    if "symbols" in values:
+        names = json.loads(values["symbols"])
+        if len(set(names)) != len(names):
+            raise WireError(-1151, "Symbol is present multiple times in the list.")
+        return [x.matching.info(name, call.now) for name in names], False
+    return [x.matching.info(name, call.now) for name in x.symbol_names if x.market.listed(name, call.now)], False
+
+
+def exchange_info(x: PaperExchange, call: Call) -> Any:
+    values = call.values
+    named = "symbol" in values or "symbols" in values
+    if named and ("permissions" in values or "symbolStatus" in values):
+        raise _combination()
+    wanted, sets = _permissions(values), validation.flag(values, "showPermissionSets", True)
+    status = values.get("symbolStatus")
+    if status is not None and status not in STATUSES:
+        raise validation.not_valid("symbolStatus")
+    infos, _ = _symbols(x, call)
+    rows = []
+    for info in infos:
+        if status is not None and info.entry["status"] != status:
+            continue
+        if wanted and not any(wanted & set(group) for group in info.entry["permissionSets"]):
+            continue
+        rows.append(x.entry_json(info, sets))
+    head = {"timezone": "UTC", "serverTime": call.wall, "rateLimits": x.limits.table(), "exchangeFilters": x.exchange_filters}
+    return compact(head)[:-1] + b',"symbols":[' + b",".join(rows) + b"]}"
+
+
+def _permissions(values: Mapping[str, str]) -> set[str]:
+    text = values.get("permissions")
+    if text is None:
+        return set()
+    if not text.startswith("["):
+        return {text}
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise validation.not_valid("permissions") from None
+    if not isinstance(found, list) or not all(isinstance(p, str) for p in found):
+        raise validation.not_valid("permissions")
+    return set(found)
+
+
+# --- candles -----------------------------------------------------------------------
+
+
+def klines(x: PaperExchange, call: Call) -> Any:
+    values = call.values
+    info = x.matching.info(values["symbol"], call.now)
+    if values.get("timeZone", "0") not in ("0", "+0", "-0", "0:00", "+0:00", "00:00", "+00:00"):
+        raise WireError(-1020, "This operation is not supported.")
+    limit = validation.limit(values, 500, 1000)
+    try:
+        rows = x.market.klines(info.name, values["interval"], validation.moment(values, "startTime"), validation.moment(values, "endTime"), limit, call.now)
+    except ValueError:
+        raise WireError(-1120, "Invalid interval.") from None
+    fault = x.faults.take("missing_candles", "GET", call.request.path)
+    if fault is not None:
+        # The latest closed ones are gone; an open one stays.
+        closed = [i for i, row in enumerate(rows) if row[6] < call.now]
+        gone = set(closed[-fault.params["count"] :])
+        rows = [row for i, row in enumerate(rows) if i not in gone]
+    return rows
+
+
+# --- prices ------------------------------------------------------------------------
+
+
+def _price(x: PaperExchange, info: SymbolInfo, now: int) -> Decimal:
+    price = x.market.price(info.name, now)
+    if price is None:
+        raise invalid_symbol()
+    return price
+
+
+def ticker_price(x: PaperExchange, call: Call) -> Any:
+    infos, one = _symbols(x, call)
+    rows = [{"symbol": i.name, "price": pad8(_price(x, i, call.now))} for i in infos]
+    return rows[0] if one else rows
+
+
+def _level_quantity(info: SymbolInfo, price: Decimal) -> Decimal:
+    """A plausible size for a level: about 100,000 of the quote asset. Matching asks for none: it fills any size."""
+    step = info.rules.step or Decimal("0.00000001")
+    return max(floor_to(EXACT.divide(Decimal(100_000), price), step), step)
+
+
+def _book(x: PaperExchange, info: SymbolInfo, now: int, levels: int) -> tuple[list[list[str]], list[list[str]]]:
+    price, tick = _price(x, info, now), info.rules.tick or Decimal("0.00000001")
+    quantity = pad8(_level_quantity(info, price))
+    bids = [[pad8(price - tick * i), quantity] for i in range(1, levels + 1) if price - tick * i > 0]
+    asks = [[pad8(price + tick * i), quantity] for i in range(1, levels + 1)]
+    return bids, asks
+
+
+def book_ticker(x: PaperExchange, call: Call) -> Any:
+    infos, one = _symbols(x, call)
+    rows = []
+    for info in infos:
+        bids, asks = _book(x, info, call.now, 1)
+        bid = bids[0] if bids else ["0.00000000", "0.00000000"]
+        rows.append({"symbol": info.name, "bidPrice": bid[0], "bidQty": bid[1], "askPrice": asks[0][0], "askQty": asks[0][1]})
+    return rows[0] if one else rows
+
+
+def depth(x: PaperExchange, call: Call) -> Any:
+    info = x.matching.info(call.values["symbol"], call.now)
+    bids, asks = _book(x, info, call.now, min(LEVELS, validation.limit(call.values, 100, 5000)))
+    return {"lastUpdateId": call.now, "bids": bids, "asks": asks}
+
+
+def avg_price(x: PaperExchange, call: Call) -> Any:
+    info = x.matching.info(call.values["symbol"], call.now)
+    price = x.average_price(info.name, call.now)
+    if price is None:
+        raise invalid_symbol()
+    return {"mins": 5, "price": pad8(price), "closeTime": call.now}
+
+
+def ticker_24hr(x: PaperExchange, call: Call) -> Any:
+    kind = call.values.get("type", "FULL")
+    if kind not in ("FULL", "MINI"):
+        raise validation.not_valid("type")
+    infos, one = _symbols(x, call)
+    rows = [_day(x, info, call.now, kind) for info in infos]
+    return rows[0] if one else rows
+
+
+def _day(x: PaperExchange, info: SymbolInfo, now: int, kind: str) -> dict[str, Any]:
+    """The last 24 hours, from hourly candles (daily ones where the data is coarser)."""
+    rows: list[list[Any]] = []
+    for interval in ("1h", "1d"):
+        rows = x.market.klines(info.name, interval, now - DAY, now, 1000, now)
+        if rows:
+            break
+    last = _price(x, info, now)
+    first = Decimal(rows[0][1]) if rows else last
+    high = max((Decimal(r[2]) for r in rows), default=last)
+    low = min((Decimal(r[3]) for r in rows), default=last)
+    volume = sum((Decimal(r[5]) for r in rows), ZERO)
+    quote = sum((Decimal(r[7]) for r in rows), ZERO)
+    count = sum(int(r[8]) for r in rows)
+    times = {"openTime": now - DAY, "closeTime": now, "firstId": now - DAY, "lastId": now, "count": count}
+    if kind == "MINI":
+        return {
+            "symbol": info.name, "openPrice": pad8(first), "highPrice": pad8(high), "lowPrice": pad8(low), "lastPrice": pad8(last),
+            "volume": pad8(volume), "quoteVolume": pad8(quote), **times,
+        }  # fmt: skip
+    bids, asks = _book(x, info, now, 1)
+    bid = bids[0] if bids else ["0.00000000", "0.00000000"]
+    change = last - first
+    return {
+        "symbol": info.name,
+        "priceChange": pad8(change),
+        "priceChangePercent": format((EXACT.divide(change * 100, first) if first else ZERO).quantize(Decimal("0.001"), context=EXACT), "f"),
+        "weightedAvgPrice": pad8(EXACT.divide(quote, volume) if volume else last),
+        "prevClosePrice": pad8(first),
+        "lastPrice": pad8(last),
+        "lastQty": pad8(_trade_quantity(info, now)),
+        "bidPrice": bid[0],
+        "bidQty": bid[1],
+        "askPrice": asks[0][0],
+        "askQty": asks[0][1],
+        "openPrice": pad8(first),
+        "highPrice": pad8(high),
+        "lowPrice": pad8(low),
+        "volume": pad8(volume),
+        "quoteVolume": pad8(quote),
+        **times,
+    }
+
+
+# --- trades: one for each print, its id is its ms -----------------------------------
+
+
+def _trade_quantity(info: SymbolInfo, ms: int) -> Decimal:
+    """Some size on the step, the same whenever asked."""
+    return max(info.rules.min_quantity, info.rules.step or Decimal(1)) * (1 + (ms // 997) % 500)
+
+
+def _latest(x: PaperExchange, symbol: str, until: int, count: int, floor_ms: int = 0) -> list[Print]:
+    """The last `count` prints up to `until`: the window looked at doubles until it holds enough."""
+    window = count * 20_000
+    while True:
+        after = max(until - window, floor_ms - 1)
+        found = list(x.market.prints(symbol, after, until))
+        if len(found) >= count or after < floor_ms or not x.market.listed(symbol, after) or window > 400 * DAY:
+            return found[-count:]
+        window *= 2
+
+
+def _from(x: PaperExchange, symbol: str, start: int, until: int, count: int) -> list[Print]:
+    found: list[Print] = []
+    for p in x.market.prints(symbol, start - 1, until):
+        found.append(p)
+        if len(found) == count:
+            break
+    return found
+
+
+def _trades(x: PaperExchange, call: Call) -> tuple[SymbolInfo, list[Print]]:
+    values, now = call.values, call.now
+    info = x.matching.info(values["symbol"], now)
+    limit = validation.limit(values, 500, 1000)
+    start, end, first = validation.moment(values, "startTime"), validation.moment(values, "endTime"), validation.whole(values, "fromId")
+    if first is not None:
+        if start is not None or end is not None:
+            raise _combination()
+        start = min(first, now + 1)
+    until = now if end is None else min(end, now)
+    if start is not None:
+        return info, _from(x, info.name, start, until, limit)
+    return info, _latest(x, info.name, until, limit)
+
+
+def trades(x: PaperExchange, call: Call) -> Any:
+    info, found = _trades(x, call)
+    rows = []
+    for p in found:
+        quantity = _trade_quantity(info, p.ms)
+        rows.append(
+            {
+                "id": p.ms,
+                "price": pad8(p.price),
+                "qty": pad8(quantity),
+                "quoteQty": pad8(quote_amount(p.price, quantity)),
+                "time": p.ms,
+                "isBuyerMaker": p.ms % 2 == 1,
+                "isBestMatch": True,
+            }
+        )
+    return rows
+
+
+def agg_trades(x: PaperExchange, call: Call) -> Any:
+    info, found = _trades(x, call)
+    return [
+        {"a": p.ms, "p": pad8(p.price), "q": pad8(_trade_quantity(info, p.ms)), "f": p.ms, "l": p.ms, "T": p.ms, "m": p.ms % 2 == 1, "M": True}
+        for p in found
+    ]  # fmt: skip
+
+
+# --- weights (BINANCE.md §1.1) ------------------------------------------------------
+
+
+def _depth_weight(values: Mapping[str, str]) -> int:
+    text = values.get("limit", "100")
+    limit = int(text) if text.isascii() and text.isdigit() else 100
+    return 5 if limit <= 100 else 25 if limit <= 500 else 50 if limit <= 1000 else 250
+
+
+def _day_weight(values: Mapping[str, str]) -> int:
+    if "symbol" in values:
+        return 2
+    count = values["symbols"].count(",") + 1 if "symbols" in values else 1000
+    return 2 if count <= 20 else 40 if count <= 100 else 80
+
+
+def _ticker_weight(values: Mapping[str, str]) -> int:
+    return 2 if "symbol" in values else 4
+
+
+_ONE = frozenset({"symbol"})
+_SOME = frozenset({"symbol", "symbols", "symbolStatus"})
+_KLINES = Endpoint(
+    klines, weight=2, needs=("symbol", "interval"), takes=frozenset({"symbol", "interval", "startTime", "endTime", "timeZone", "limit"})
+)
+_RANGE = frozenset({"symbol", "fromId", "startTime", "endTime", "limit"})
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {
+    ("GET", "/api/v3/ping"): Endpoint(ping),
+    ("GET", "/api/v3/time"): Endpoint(server_time),
+    ("GET", "/api/v3/exchangeInfo"): Endpoint(
+        exchange_info, weight=20, takes=frozenset({"symbol", "symbols", "permissions", "showPermissionSets", "symbolStatus"})
+    ),
+    ("GET", "/api/v3/klines"): _KLINES,
+    ("GET", "/api/v3/uiKlines"): _KLINES,
+    ("GET", "/api/v3/ticker/price"): Endpoint(ticker_price, weight=_ticker_weight, takes=_SOME),
+    ("GET", "/api/v3/ticker/bookTicker"): Endpoint(book_ticker, weight=_ticker_weight, takes=_SOME),
+    ("GET", "/api/v3/ticker/24hr"): Endpoint(ticker_24hr, weight=_day_weight, takes=_SOME | {"type"}),
+    ("GET", "/api/v3/depth"): Endpoint(depth, weight=_depth_weight, needs=("symbol",), takes=frozenset({"symbol", "limit", "symbolStatus"})),
+    ("GET", "/api/v3/avgPrice"): Endpoint(avg_price, weight=2, needs=("symbol",), takes=_ONE),
+    ("GET", "/api/v3/trades"): Endpoint(trades, weight=25, needs=("symbol",), takes=frozenset({"symbol", "limit"})),
+    ("GET", "/api/v3/historicalTrades"): Endpoint(trades, weight=25, needs=("symbol",), takes=frozenset({"symbol", "limit", "fromId"})),
+    ("GET", "/api/v3/aggTrades"): Endpoint(agg_trades, weight=4, needs=("symbol",), takes=_RANGE),
+}
