@@ -25,7 +25,7 @@ def candles(draw):
     return opened, length, *(D(n).scaleb(-2) for n in (o, high, low, c))
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000, deadline=None, derandomize=True)
 @given(candles())
 def test_a_candle_prints_open_nearer_extreme_other_extreme_and_close_at_0_a_quarter_three_quarters_and_the_last_ms(candle):
     opened, length, o, high, low, c = candle
@@ -38,7 +38,7 @@ def test_a_candle_prints_open_nearer_extreme_other_extreme_and_close_at_0_a_quar
         assert said[1][1] == low  # a tie
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000, deadline=None, derandomize=True)
 @given(candles(), st.data())
 def test_between_prints_the_price_is_the_last_print(candle, data):
     opened, length, o, high, low, c = candle
@@ -77,7 +77,7 @@ def test_a_resting_order_fills_at_its_price_or_at_an_open_beyond_it(side, level,
 cents = st.integers(1, 400).map(lambda n: D(n).scaleb(-2))
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000, deadline=None, derandomize=True)
 @given(cents, cents, cents, st.booleans())
 def test_an_order_is_reached_exactly_when_a_small_step_walk_would_touch_it(level, came, to, opens):
     steps = int(abs(to - came) * 100)
@@ -89,7 +89,7 @@ def test_an_order_is_reached_exactly_when_a_small_step_walk_would_touch_it(level
             assert fill == (to if opens and triggers.touches(side, level, to) else level)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000, deadline=None, derandomize=True)
 @given(cents, cents, cents, st.booleans())
 def test_below_and_above_are_mirrors(level, came, to, opens):
     below = path.reached("below", level, came, to, opens)
@@ -97,7 +97,7 @@ def test_below_and_above_are_mirrors(level, came, to, opens):
     assert (below is None and above is None) or below == -above
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, derandomize=True)
 @given(candles(), cents)
 def test_integers_of_one_unit_walk_like_decimals(candle, level):
     opened, length, *prices = candle

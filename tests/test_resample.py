@@ -9,9 +9,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.config import TIMEFRAMES
 from core.market import timeframes as tf
 from core.paper.markets.replay import ReplayMarket
 
@@ -41,6 +42,7 @@ def test_a_candle_opens_and_closes_where_binances_does(timeframe, at, opened, cl
     assert tf.close_ms(ms(opened), timeframe) == ms(closes)
 
 
+@settings(derandomize=True)
 @given(st.integers(0, 4 * 10**12), st.sampled_from(tf.ALL), st.integers(0, 40))
 def test_floor_next_ceil_and_back_agree(at, timeframe, n):
     opened = tf.floor(at, timeframe)
@@ -59,6 +61,10 @@ def test_an_unknown_timeframe_is_refused_and_case_counts():
             tf.floor(0, wrong)
     with pytest.raises(ValueError, match="no fixed length"):
         tf.length_ms("1M")
+
+
+def test_settings_and_markets_know_the_same_timeframes():
+    assert tf.ALL == TIMEFRAMES
 
 
 def test_which_timeframes_nest():

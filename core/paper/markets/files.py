@@ -127,11 +127,11 @@ class _Rows:
     def column(self, at: int, convert: Callable[[str], int]) -> list[int]:
         try:
             return [convert(row[at]) for row in self.rows]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):  # null, true and lists have no digits
             for i, row in enumerate(self.rows):
                 try:
                     convert(row[at])
-                except (ValueError, TypeError) as e:
+                except (ValueError, TypeError, AttributeError) as e:
                     raise self.bad(i, at, "is not " + ("a time in ms or µs" if at == 0 else "a number")) from e
             raise
 

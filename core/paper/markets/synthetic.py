@@ -7,8 +7,8 @@ their mean plus noise fit to their distance; so down to 45 minutes, and inside t
 tied at both ends. How wild a stretch is comes from a cascade along the same bisection, so
 that quiet and stormy hours cluster. Now and then the whole market crashes and recovers.
 
-All of it is integers and the four IEEE operations, so that every platform gets the same
-candles; no library's exp, log or sin is asked. Change anything and `VERSION` must go up.
+All of it is integers and IEEE's own operations (the square root is one), so that every platform gets
+the same candles; no library's exp, log or sin is asked. Change anything and `VERSION` must go up.
 Owns no files; a bounded cache of days lives in memory.
 """
 
@@ -18,6 +18,7 @@ import hashlib
 from collections import OrderedDict
 from decimal import Decimal, localcontext
 from functools import cache
+from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -151,7 +152,7 @@ class SyntheticMarket(TapeMarket):
         if shape is None:
             f = table.known()[symbol]
             key = _key("botyard", VERSION, self.seed, symbol)
-            sigma = f.wildness / 10_000 / 5**0.5
+            sigma = f.wildness / 10_000 / sqrt(5.0)
             shape = _Shape(key, f, sigma, int(f.tick * SCALE), float(f.anchor / f.tick), _decimals(f.step), 180 + key % 150)
             self._shapes[symbol] = shape
         return shape
@@ -169,7 +170,7 @@ class SyntheticMarket(TapeMarket):
                 days = _SUPER >> level
                 # Long swings are held smaller than a free walk's, so that the price stays near its anchor.
                 held = (0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.1)[level]
-                scale = shape.sigma * float(days * _MINUTES) ** 0.5 / 2 * held
+                scale = shape.sigma * sqrt(days * _MINUTES) / 2 * held
                 ends, steps = _halved(ends, steps, block << level, shape.key + 101 * (level + 1), scale, days <= 64)
             self._knots[name] = ends[0], steps[0]
             if len(self._knots) > 400:
@@ -187,7 +188,7 @@ class SyntheticMarket(TapeMarket):
         ends, places = np.array(borders), np.array(steps)
         for level in range(5):
             minutes = _MINUTES >> level
-            ends, places = _halved(ends, places, first << level, shape.key + 1009 * (level + 1), shape.sigma * float(minutes) ** 0.5 / 2 * 1.05, True)
+            ends, places = _halved(ends, places, first << level, shape.key + 1009 * (level + 1), shape.sigma * sqrt(minutes) / 2 * 1.05, True)
         h = _hashed(shape.key + 7, np.arange(count * _MINUTES, dtype=np.int64) + first * _MINUTES)
         wild = np.repeat(_tables()[2][places + 11], _CELL, axis=1).ravel()
         burst = np.where(h % np.uint64(61) == 0, 3 * 65536, 61_000)  # a minute in 61 jumps
