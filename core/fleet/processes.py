@@ -122,6 +122,16 @@ def ancestors(pid: int) -> list[int]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """The pids right below a process."""
+    if _PROC.joinpath("self").exists():
+        return [int(p.name) for p in _PROC.iterdir() if p.name.isdigit() and (stat := _stat(int(p.name))) and stat[1] == str(pid)]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, timeout=5)
+        return [int(line.split()[0]) for line in done.stdout.splitlines() if line.split()[1:] == [str(pid)]]
+    return []
+
+
 def was_started_with(pid: int, name: str, value: str) -> bool:
     """Whether the process was started with NAME=VALUE in its environment."""
     try:

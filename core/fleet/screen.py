@@ -7,15 +7,17 @@ break. A session whose daemon was killed stays listed as dead until it is wiped.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.config import ROOT
-from core.fleet.processes import Handle, ancestors, was_started_with
+from core.fleet.processes import Handle, ancestors, children, was_started_with
 from core.fleet.supervisor import STARTED, Launched, StartFailed, Supervisor, child_environment, read_output
 
 _LINE = re.compile(r"^\s+(\d+)\.(\S+)\s.*\(([^()]*)\)\s*$", re.MULTILINE)
@@ -106,15 +108,23 @@ class ScreenSupervisor(Supervisor):
             if session.dead:
                 self._run("-wipe", session.full)
             elif self._of_this_home(session):
-                with Handle(session.pid) as process:
-                    if self._of_this_home(session):
-                        self.quit(session)
-                        if not process.wait(2):
-                            process.signal(9)
-                            process.wait(2)
+                self.end(session)
 
     def quit(self, session: Session) -> None:
         self._run("-S", session.full, "-X", "quit")
+
+    def end(self, session: Session) -> None:
+        """End a session of this home, with what runs in it: a program that catches the hang-up outlives its session (seen)."""
+        with contextlib.ExitStack() as stack:
+            process = stack.enter_context(Handle(session.pid))
+            inside = [stack.enter_context(Handle(pid)) for pid in children(session.pid)]
+            if not self._of_this_home(session):
+                return  # it ended meanwhile, and its pid may be a stranger's by now
+            self.quit(session)
+            for one in (process, *inside):
+                if not one.wait(1):
+                    one.signal(signal.SIGKILL)
+                    one.wait(1)
 
 
 class _ScreenLaunch:
@@ -135,11 +145,8 @@ class _ScreenLaunch:
         self._close()
 
     def end(self) -> None:
-        if self._session and self._process and self._process.alive():
-            self._supervisor.quit(self._session)
-            if not self._process.wait(2):
-                self._process.signal(9)
-                self._process.wait(2)
+        if self._session and self.alive():
+            self._supervisor.end(self._session)
         self._close()
 
     def _close(self) -> None:

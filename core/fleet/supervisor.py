@@ -184,8 +184,8 @@ class Supervisor(ABC):
             if not alive:
                 raise StartFailed(f"{unit} ended before it was running: {launched.output() or 'it said nothing'}", reason=launched.output())
             if time.monotonic() >= deadline:
-                said = launched.output()
                 launched.end()
+                said = launched.output()  # screen writes it out at its end
                 raise StartFailed(f"{unit} was not running within {self.start_wait_s:g} s and was ended{': ' + said if said else ''}", reason=said)
             time.sleep(0.02)
 
