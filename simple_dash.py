@@ -512,7 +512,7 @@ header{position:sticky;top:0;z-index:10;background:var(--card);border-bottom:1px
 .brand{display:flex;align-items:center;gap:10px;font-weight:700;font-size:18px;letter-spacing:-.02em;color:inherit;text-decoration:none}
 .brand svg{width:26px;height:26px;display:block}
 .grow{flex:1}
-main{padding-top:20px;padding-bottom:40px;display:grid;gap:20px}
+main.wrap{padding-top:20px;padding-bottom:28px;display:grid;gap:20px}
 main>*{min-width:0}
 .pill{display:inline-flex;align-items:center;gap:6px;border-radius:99px;padding:2px 10px;font-size:12.5px;font-weight:600;white-space:nowrap;background:var(--grey-bg);color:var(--dim)}
 .pill::before{content:"";width:7px;height:7px;border-radius:50%;background:currentColor}
@@ -540,7 +540,8 @@ main>*{min-width:0}
 #totals{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr))}
 .sum{display:grid;gap:12px}
 .sum .top{display:flex;align-items:center;gap:10px;flex-wrap:wrap}
-.figs{display:grid;grid-template-columns:repeat(auto-fit,minmax(118px,1fr));gap:12px 18px}
+.figs{display:grid;grid-template-columns:repeat(6,minmax(0,1fr));gap:12px 18px}
+.figs .fig{grid-column:span 2}.figs .fig.big{grid-column:span 3}
 .fig{display:grid;gap:1px}
 .fig .k{font-size:12px;color:var(--dim)}
 .fig .v{font-size:17px;font-weight:650;letter-spacing:-.01em;white-space:nowrap}
@@ -559,7 +560,8 @@ th.num,td.num{text-align:right}
 .bots .name:hover{text-decoration:underline}
 .bots tbody tr:hover{background:var(--raise)}
 .clip{display:-webkit-box;-webkit-line-clamp:2;-webkit-box-orient:vertical;overflow:hidden;overflow-wrap:anywhere}
-.c-bot{min-width:170px;max-width:260px}.c-sig{min-width:220px;max-width:340px}.c-pos{min-width:190px}
+.c-bot{width:19%;min-width:170px}.c-state{width:14%}.c-sig{width:25%}.c-pos{width:18%;min-width:190px}
+.nw{white-space:nowrap}
 .acts{display:inline-flex;gap:6px;flex-wrap:nowrap;justify-content:flex-end}
 .meta{display:flex;gap:6px;align-items:center;flex-wrap:wrap;margin-top:3px}
 .empty{padding:48px 24px;text-align:center;display:grid;gap:10px;justify-items:center;color:var(--dim)}
@@ -570,6 +572,7 @@ dialog form,dialog .body{padding:22px 24px;display:grid;gap:16px}
 dialog .foot{display:flex;gap:10px;justify-content:flex-end;flex-wrap:wrap}
 #ask{width:min(460px,calc(100vw - 24px))}
 .two{display:grid;grid-template-columns:1fr 1fr;gap:14px}
+.combo{position:relative}
 .field{display:grid;gap:4px;align-content:start;position:relative;min-width:0}
 .field label,.label{font-size:13px;font-weight:600}
 .field .hint{font-size:12.5px;color:var(--dim)}
@@ -592,8 +595,8 @@ details[open]>summary{margin-bottom:12px}
 .stack{display:grid;gap:20px}
 .stack>*{min-width:0}
 .grid2{display:grid;grid-template-columns:minmax(0,2fr) minmax(0,1fr);gap:20px}
-.chart{height:360px;position:relative}
-.equity{height:300px;position:relative}
+.chart{height:380px;padding:0 4px 8px 14px;position:relative}
+.equity{height:372px;position:relative}
 .tabs{display:flex;gap:4px;border-bottom:1px solid var(--line);padding:8px 14px 0;overflow-x:auto}
 .tabs button{border:0;background:none;padding:9px 12px;font-weight:600;font-size:14px;color:var(--dim);cursor:pointer;border-bottom:2px solid transparent;margin-bottom:-1px;white-space:nowrap}
 .tabs button[aria-selected=true]{color:var(--ink);border-color:var(--accent)}
@@ -605,19 +608,22 @@ details[open]>summary{margin-bottom:12px}
 #log{margin:0;padding:14px 18px;font-size:12.5px;line-height:1.55;white-space:pre-wrap;overflow-wrap:anywhere}
 .logbox{max-height:520px;overflow:auto}
 .l-w{color:var(--warn)}.l-e{color:var(--bad)}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:14px 20px}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:14px 20px}
 .facts .fig .v{white-space:normal;overflow-wrap:anywhere;font-size:15.5px}
 .note{border-left:3px solid var(--line);padding:2px 0 2px 12px;color:var(--dim);font-size:14px;overflow-wrap:anywhere}
 .note.warn{border-color:var(--warn);color:var(--warn)}.note.bad{border-color:var(--bad);color:var(--bad)}
 footer{color:var(--dim);font-size:12.5px;padding-bottom:28px}
+footer .wrap{display:flex;gap:10px 24px;align-items:center;flex-wrap:wrap}
+footer p{flex:1;min-width:min(100%,320px)}
 @media (max-width:1000px){.grid2{grid-template-columns:minmax(0,1fr)}}
 @media (max-width:860px){
 .wrap{padding:0 14px}
+main.wrap{padding-top:14px;gap:14px}
 .bots thead{position:absolute;left:-9999px}
 .bots,.bots tbody,.bots tr,.bots td{display:block}
 .bots tr{padding:14px 16px;border-bottom:1px solid var(--line);display:grid;grid-template-columns:1fr 1fr;gap:10px 14px}
 .bots tbody tr:last-child{border-bottom:0}
-.bots td,.bots td:first-child,.bots td:last-child{padding:0;border:0;text-align:left;min-width:0;max-width:none}
+.bots td,.bots td:first-child,.bots td:last-child{padding:0;border:0;text-align:left;min-width:0;width:auto}
 .bots td[data-k]::before{content:attr(data-k);display:block;font-size:11.5px;color:var(--dim);font-weight:600;margin-bottom:1px}
 .bots td.c-bot,.bots td.c-sig,.bots td.c-act{grid-column:1/-1}
 .bots td.c-bot::before,.bots td.c-act::before{display:none!important}
@@ -626,6 +632,7 @@ footer{color:var(--dim);font-size:12.5px;padding-bottom:28px}
 .pad{padding:16px}
 .chart{height:280px}.equity{height:220px}
 .fig.big .v{font-size:21px}
+.figs .fig,.figs .fig.big{grid-column:span 3}
 }
 @media (prefers-reduced-motion:no-preference){.btn,.name{transition:background .12s,filter .12s}}
 </style>
@@ -637,7 +644,6 @@ footer{color:var(--dim);font-size:12.5px;padding-bottom:28px}
 <span id="yard" class="pill">yard</span>
 <span class="grow"></span>
 <span id="link" class="pill" role="status">connecting</span>
-<button class="btn quiet" id="alert-test" title="Send a test message by SMS or Telegram">Test alert</button>
 <form method="post" action="/logout" __LOGOUT__><button class="btn quiet">Log out</button></form>
 </div></header>
 <main class="wrap" id="main" tabindex="-1">
@@ -656,7 +662,7 @@ footer{color:var(--dim);font-size:12.5px;padding-bottom:28px}
 </section>
 <section id="detail" class="live" hidden aria-live="off"></section>
 </main>
-<footer><div class="wrap">Times are UTC. Paper and testnet amounts are play money and never summed with others. Price charts: <a href="https://www.tradingview.com/" rel="noopener noreferrer" target="_blank">TradingView Lightweight Charts™</a>, Copyright (c) 2025 TradingView, Inc. · Equity: Chart.js.</div></footer>
+<footer><div class="wrap"><p>Times are UTC. Amounts of different modes are never summed; paper and testnet are play money. Price charts: <a href="https://www.tradingview.com/" rel="noopener noreferrer" target="_blank">TradingView Lightweight Charts™</a>, Copyright (c) 2026 TradingView, Inc. Equity: Chart.js.</p><button class="btn quiet" id="alert-test">Send a test alert</button></div></footer>
 <dialog id="edit" aria-labelledby="edit-h"><form id="form" novalidate>
 <h2 id="edit-h">New bot</h2>
 <div class="two">
@@ -664,11 +670,11 @@ footer{color:var(--dim);font-size:12.5px;padding-bottom:28px}
 <div class="field"><label for="f-mode">Mode</label><select id="f-mode" name="mode"></select><span class="hint" id="mode-hint"></span><span class="wrong" id="e-mode"></span></div>
 </div>
 <div class="two">
-<div class="field"><label for="f-symbol">Coin</label><input id="f-symbol" name="symbol" autocomplete="off" spellcheck="false" role="combobox" aria-expanded="false" aria-controls="coins" aria-autocomplete="list" placeholder="Search, e.g. BTC" required><ul class="pop" id="coins" role="listbox" aria-label="Coins" hidden></ul><span class="hint" id="coin-hint" role="status"></span><span class="wrong" id="e-symbol"></span></div>
+<div class="field"><label for="f-symbol">Coin</label><div class="combo"><input id="f-symbol" name="symbol" autocomplete="off" spellcheck="false" role="combobox" aria-expanded="false" aria-controls="coins" aria-autocomplete="list" placeholder="Search, e.g. BTC" required><ul class="pop" id="coins" role="listbox" aria-label="Coins" hidden></ul></div><span class="hint" id="coin-hint" role="status"></span><span class="wrong" id="e-symbol"></span></div>
 <div class="field"><label for="f-trade_amount">Amount of the first buy <span class="dim" id="quote-hint"></span></label><input id="f-trade_amount" name="trade_amount" inputmode="decimal" autocomplete="off" placeholder="100" required><span class="hint">Later buys reinvest what the bot has made or lost.</span><span class="wrong" id="e-trade_amount"></span></div>
 </div>
 <div class="field"><label for="f-strategy">Strategy</label><select id="f-strategy" name="strategy" required></select><span class="hint" id="strategy-hint"></span><span class="wrong" id="e-strategy"></span></div>
-<fieldset id="params" hidden><legend>Parameters</legend><div class="two" id="param-list"></div><span class="wrong" id="e-params"></span></fieldset>
+<details id="params" hidden><summary id="params-h">Parameters</summary><div class="two" id="param-list"></div><span class="wrong" id="e-params"></span></details>
 <details><summary>Risk and timing</summary><div class="two">
 <div class="field"><label for="f-stop_loss_pct">Stop loss, %</label><input id="f-stop_loss_pct" name="stop_loss_pct" inputmode="decimal" placeholder="default"><span class="wrong" id="e-stop_loss_pct"></span></div>
 <div class="field"><label for="f-take_profit_pct">Take profit, %</label><input id="f-take_profit_pct" name="take_profit_pct" inputmode="decimal" placeholder="default"><span class="wrong" id="e-take_profit_pct"></span></div>
@@ -838,21 +844,21 @@ function statePills(b) {
 function countdown(b) {
   if (b.status !== "running" || !isNum(b.next_check_wall)) return "";
   const s = (b.next_check_wall - wall()) / 1000;
-  return s <= 0 ? "checking…" : "next check in " + span(s);
+  return s <= 0 ? "checking…" : s < 3600 ? "next check in " + Math.floor(s / 60) + ":" + String(Math.floor(s % 60)).padStart(2, "0") : "next check in " + span(s);
 }
 function positionCell(b) {
   const p = b.position;
   if (!p) return [h("span", {class: "dim"}, b.state_error ? "unknown" : "none"), b.dust ? h("div", {class: "tiny dim"}, quantity(b.dust) + " dust") : null];
   return [
-    h("div", {}, h("span", {class: "strong"}, p.side), " ", quantity(p.quantity), h("span", {class: "dim"}, " @ " + price(p.entry_price))),
+    h("div", {}, h("span", {class: "strong"}, p.side), " ", h("span", {class: "nw"}, quantity(p.quantity)), " ", h("span", {class: "dim nw"}, "@ " + price(p.entry_price))),
     h("div", {class: tone(p.profit)}, isNum(p.profit) ? signed(p.profit) + " (" + percent(p.profit_pct) + ")" : "", p.price_stale ? h("span", {class: "warn tiny"}, isNum(p.profit) ? " at an old price" : "price unknown") : null),
-    h("div", {class: "tiny dim"}, isNum(p.stop_loss) ? "stop " + price(p.stop_loss) : "no stop", " · ", isNum(p.take_profit) ? "target " + price(p.take_profit) : "no target"),
+    h("div", {class: "tiny dim"}, h("span", {class: "nw"}, isNum(p.stop_loss) ? "stop " + price(p.stop_loss) : "no stop"), " · ", h("span", {class: "nw"}, isNum(p.take_profit) ? "target " + price(p.take_profit) : "no target")),
     p.unwatched ? h("div", {class: "tiny bad strong"}, "nobody watches its stop") : null];
 }
 function signalCell(b) {
   const s = b.last_signal, out = [];
   if (s) out.push(h("div", {class: "meta"}, signalPill(s.signal), h("span", {class: "tiny dim"}, when(s.at))), h("div", {class: "small clip", title: s.reasoning}, s.reasoning));
-  if (b.why_no_trade && (!s || b.why_no_trade !== s.reasoning)) out.push(h("div", {class: "tiny dim clip", title: b.why_no_trade}, s ? "No trade: " + b.why_no_trade : b.why_no_trade));
+  if (b.why_no_trade && b.why_no_trade !== "Its strategy says HOLD." && (!s || b.why_no_trade !== s.reasoning)) out.push(h("div", {class: "tiny dim clip", title: b.why_no_trade}, s ? "No trade: " + b.why_no_trade : b.why_no_trade));
   return out.length ? out : [h("span", {class: "dim"}, "none yet")];
 }
 function alertsCell(b) {
@@ -876,7 +882,7 @@ const find = id => view && view.bots.find(b => b.id === id);
 function newRow() {
   const r = {};
   const td = (name, cls, k) => r[name] = h("td", {class: cls, ...(k ? {"data-k": k} : {})});
-  r.node = h("tr", {}, td("bot", "c-bot"), td("state", "", "State"), td("pos", "c-pos", "Position"), td("sig", "c-sig", "Last signal"), td("profit", "num nowrap", "Profit"), td("alerts", "", "Alerts"), td("act", "c-act"));
+  r.node = h("tr", {}, td("bot", "c-bot"), td("state", "c-state", "State"), td("pos", "c-pos", "Position"), td("sig", "c-sig", "Last signal"), td("profit", "num nowrap", "Profit"), td("alerts", "", "Alerts"), td("act", "c-act"));
   return r;
 }
 function render() {
@@ -902,7 +908,7 @@ function render() {
     r.count.textContent = countdown(b);
     cell(r.pos, [b.position && {...b.position, price_wall: 0}, b.dust, b.state_error], () => positionCell(b));
     cell(r.sig, [b.last_signal, b.why_no_trade], () => signalCell(b));
-    cell(r.profit, [b.profit, b.profit_pct, b.trades, b.win_rate, b.quote], () => [h("div", {class: "strong " + tone(b.profit)}, signed(b.profit), b.quote ? h("span", {class: "dim tiny"}, " " + b.quote) : null), h("div", {class: "tiny dim"}, b.trades ? percent(b.profit_pct) + " · " + plural(b.trades, "trade") + (isNum(b.win_rate) ? ", " + Math.round(b.win_rate) + "% won" : "") : "no trades yet")]);
+    cell(r.profit, [b.profit, b.profit_pct, b.trades, b.win_rate, b.quote], () => [h("div", {class: "strong " + tone(b.profit)}, signed(b.profit), b.quote ? h("span", {class: "dim tiny"}, " " + b.quote) : null), b.trades ? [h("div", {class: "small " + tone(b.profit)}, percent(b.profit_pct)), h("div", {class: "tiny dim"}, plural(b.trades, "trade") + (isNum(b.win_rate) ? ", " + Math.round(b.win_rate) + "% won" : ""))] : h("div", {class: "tiny dim"}, "no trades yet")]);
     cell(r.alerts, [b.errors, b.warnings, b.problems, b.notices, b.unresolved], () => alertsCell(b));
     cell(r.act, [b.status, b.wanted, b.name, busy.has(b.id)], () => buttons(b));
   });
@@ -960,6 +966,7 @@ function wrong(field, text) {
   if (!e) return false;
   e.textContent = text;
   if (f) { if (text) { f.setAttribute("aria-invalid", "true"); f.setAttribute("aria-describedby", "e-" + field); const d = f.closest("details"); if (d) d.open = true; } else { f.removeAttribute("aria-invalid"); } }
+  else if (text && field === "params") $("params").open = true;
   return true;
 }
 function clearWrong() { for (const f of [...FIELDS, "params"]) wrong(f, ""); $("form-error").hidden = true; }
@@ -999,17 +1006,18 @@ function strategyChosen() {
   const broken = strategies ? Object.entries(strategies.broken || {}) : [];
   $("strategy-hint").textContent = s ? s.description : broken.length ? "Can't be loaded: " + broken.map(([f, why]) => f + " (" + why + ")").join(", ") : "";
   const declared = s ? s.params : [], given = editing && editing.strategy === (s && s.key) && editing.params || {};
-  $("params").hidden = !declared.length;
+  $("params").hidden = !declared.length; $("params").open = Object.keys(given).length > 0;
+  $("params-h").textContent = "Parameters (" + declared.length + ", each has a default)";
   fill($("param-list"), declared.map(p => {
     const id = "p-" + p.name, value = given[p.name];
-    const range = isNum(p.min) && isNum(p.max) ? " " + p.min + " to " + p.max + "." : "";
+    const range = isNum(p.min) && isNum(p.max) ? p.min + " to " + p.max : "", help = [p.help, range].filter(Boolean).join(" · ");
     let input;
     if (p.choices && p.choices.length || p.type === "bool") {
       input = h("select", {id}, h("option", {value: ""}, "default (" + p.default + ")"), (p.type === "bool" ? [true, false] : p.choices).map(c => h("option", {value: String(c)}, String(c))));
       if (value !== undefined && value !== null) input.value = String(value);
     } else input = h("input", {id, inputMode: p.type === "text" ? "text" : "decimal", autocomplete: "off", placeholder: String(p.default), value: value === undefined || value === null ? "" : String(value)});
     input.dataset.param = p.name; input.dataset.type = p.type;
-    return h("div", {class: "field"}, h("label", {htmlFor: id}, p.name.replaceAll("_", " ")), input, h("span", {class: "hint"}, (p.help || "") + range));
+    return h("div", {class: "field"}, h("label", {htmlFor: id}, p.name.replaceAll("_", " ")), input, h("span", {class: "hint"}, help));
   }));
 }
 $("f-strategy").onchange = strategyChosen;

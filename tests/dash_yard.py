@@ -6,6 +6,7 @@ The position files are written by the bot's own module, so that they are what a 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -156,6 +157,21 @@ class KnownPids(ProcessSupervisor):
     """The real supervisor, but which bots run is told by the test: no process is started here."""
 
     pids: dict[int, int]
+    started: list[str]
+
+    def unit_pid(self, unit: str) -> int | None:
+        if unit.startswith("bot_"):
+            return self.pids.get(int(unit[4:]))
+        return os.getpid() if unit in self.started else None
+
+    def start_unit(self, unit: str, argv: list[str]) -> int:
+        self.started.append(unit)
+        if unit.startswith("bot_"):
+            self.pids[int(unit[4:])] = os.getpid()
+        return os.getpid()
+
+    def stop(self, bot_id: int, *args: Any, **more: Any) -> None:
+        self.pids.pop(bot_id, None)
 
     def running(self) -> dict[int, int]:
         return dict(self.pids)
@@ -176,7 +192,7 @@ def make_app(files: Files, chosen: config.Settings, pids: dict[int, int] | None 
     import simple_dash
 
     keeper = KnownPids(files, chosen)
-    keeper.pids = pids or {}
+    keeper.pids, keeper.started = dict(pids or {}), []
     desk = exchange or DeskExchange()
     return simple_dash.create_app(chosen, files, supervisor=keeper, make_client=lambda mode: desk, paper_wait_s=0.3, **more)
 

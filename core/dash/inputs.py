@@ -119,6 +119,8 @@ def params(value: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(given, str):
             with contextlib.suppress(InvalidOperation):
                 _bounded(Decimal(given.strip()), label)
+        elif not isinstance(given, bool):
+            _bounded(Decimal(given), label)
         found[name] = given
     return found
 

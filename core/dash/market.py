@@ -16,7 +16,7 @@ from typing import Any
 
 from core.clock import wall_ms
 from core.config import Settings
-from core.errors import BotyardError, InputError, NotFound
+from core.errors import BotyardError, InputError, NotFound, Unavailable
 from core.exchange import Exchange
 from core.model import MODES, Mode, Symbol
 from core.storage import Files, installation
@@ -125,7 +125,9 @@ class Desk:
                 raise
             except BotyardError as e:
                 self._client = None  # made anew: a paper exchange that came back may be another one
-                raise Unreachable(f"The {self.mode} exchange could not be asked: {e}") from e
+                if self.mode == "paper" and isinstance(e, Unavailable) and e.status is None:
+                    raise Unreachable("The paper exchange does not answer; it starts with the first paper bot or coin search.") from e
+                raise Unreachable(f"The {self.mode} exchange could not be asked: {str(e)[:300]}") from e
 
     def symbol(self, name: str) -> Symbol:
         found: Symbol = self.ask(lambda c: c.symbol(name))

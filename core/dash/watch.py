@@ -134,7 +134,7 @@ class Watch:
         found = self.supervisor.read_state(bot_id)
         state.position, state.status = found.get("position"), found.get("status")
         error = found.get("error")
-        state.error = str(error) if error else None
+        state.error = str(error).replace(self._home + "/", "") if error else None
         # Taken before the reading: a file that changed meanwhile is read again at the next look.
         state.signatures = now
 
