@@ -46,11 +46,12 @@ class Registry:
         """One record, complete; NotFound."""
         return records.view(self._find(self._load(), bot_id))
 
-    def _load(self) -> list[dict[str, Any]]:
-        """The raw records, checked; a first use copies the shipped list."""
+    def _load(self, *, locked: bool = False) -> list[dict[str, Any]]:
+        """The raw records, checked; a first use copies the shipped list. `locked`: the caller holds the lock."""
         value = self.files.read_any(BOTS)
         if value is None:
-            value = self._first()
+            with contextlib.nullcontext() if locked else self._lock():
+                value = self._first()
         path = self.files.path(BOTS)
         remedy = self.files.remedy(path)
         if not isinstance(value, list):
@@ -66,22 +67,21 @@ class Registry:
             seen.add(identity)
         return value
 
-    def _first(self) -> list[Any]:
-        """No file: the shipped list where the home is untouched; an empty one where bots ran without records."""
+    def _first(self) -> Any:
+        """No file: the shipped list where the home is untouched; an empty one where bots ran without records. Under the lock."""
         path = self.files.path(BOTS)
+        value = self.files.read_any(BOTS)
+        if value is not None:
+            return value  # somebody was quicker
         if self.files.exists(IDS):
             remedy = f"Restore it from a backup, or write [] into it to begin anew ({IDS} keeps old ids from being used again)."
             raise StateError(path, "the file is missing though bots were registered here", remedy)
         if any(_OF_BOT.match(p.name) for p in self.files.home.glob("bot_*")) or not self.shipped.is_file():
             return []
-        with self._lock():
-            value = self.files.read_any(BOTS)  # somebody may have been quicker
-            if value is None:
-                value = Files(self.shipped.parent).read_any(self.shipped.name)
-                if isinstance(value, list):
-                    self._write(value)
-            result: list[Any] = value
-            return result
+        value = Files(self.shipped.parent).read_any(self.shipped.name)
+        if isinstance(value, list):
+            self._write(value)
+        return value
 
     @staticmethod
     def _find(bots: list[dict[str, Any]], bot_id: int) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Registry:
         clean = records.check(fields, complete=True)
         records.together(clean)
         with self._lock():
-            bots = self._load()
+            bots = self._load(locked=True)
             raw: dict[str, Any] = dict.fromkeys(records.FIELDS)
             raw.update(clean)
             raw.update(id=self._next_id(bots), status="stopped", profit=Decimal(0), trades=0)
@@ -136,7 +136,7 @@ class Registry:
         """Change a bot's fields (null clears one). InputError, NotFound, Conflict while business is open."""
         clean = records.check(changes, complete=False)
         with self._lock():
-            bots = self._load()
+            bots = self._load(locked=True)
             raw = self._find(bots, bot_id)
             before = records.view(raw)
             new = {**raw, **clean}
@@ -155,7 +155,7 @@ class Registry:
         if status not in ("running", "stopped"):
             raise ValueError(f"{status!r}: wanted is running or stopped")
         with self._lock():
-            bots = self._load()
+            bots = self._load(locked=True)
             raw = self._find(bots, bot_id)
             if raw.get("status") != status:
                 raw["status"] = status
@@ -166,7 +166,7 @@ class Registry:
     def note(self, bot_id: int, profit: Decimal, trades: int) -> None:
         """Keep copies of what the bot has made, for people who read the file. Written only when they changed."""
         with self._lock():
-            bots = self._load()
+            bots = self._load(locked=True)
             raw = self._find(bots, bot_id)
             old = records.view(raw)
             if (old["profit"], old["trades"]) != (profit, trades):
@@ -187,7 +187,7 @@ class Registry:
                 if business:
                     raise Conflict(f"bot {bot_id} can't be deleted while {business}; close it first")
                 with self._lock():
-                    bots = self._load()
+                    bots = self._load(locked=True)
                     raw = self._find(bots, bot_id)
                     folder = self._archive_folder(bot_id)
                     Files(folder).write_json("record.json", raw)
