@@ -150,6 +150,8 @@ LIVE = "mode: live trading is not released yet; choose paper or testnet"
 
 def _shown(value: Any) -> str:
     """A value for an error message: short, and on one line."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "a number of more than 30 digits"
     text = repr(value) if not isinstance(value, Decimal) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
