@@ -91,6 +91,22 @@ def watched(send: Callable[..., requests.Response], wire: Any, request: requests
     return response
 
 
+class _Client(Client):
+    """python-binance whose time stamps follow the clock that was handed in, not time.time()."""
+
+    clock_ms: Callable[[], int] = staticmethod(wall_ms)
+    _ahead_ms = 0
+
+    @property
+    def timestamp_offset(self) -> float:
+        """Read by python-binance on top of time.time(), whenever it signs."""
+        return self.clock_ms() + self._ahead_ms - time.time() * 1000
+
+    @timestamp_offset.setter
+    def timestamp_offset(self, value: float) -> None:
+        self._ahead_ms = int(value)
+
+
 class NotSent(requests.RequestException):
     """The request was stopped on our side, before a byte of it left."""
 
@@ -107,8 +123,8 @@ def base_url(settings: Settings, mode: Mode) -> str:
     return url.removesuffix("/api")
 
 
-def _client(settings: Settings, key: str, secret: str, url: str) -> Client:
-    client = Client(key, secret, requests_params={"timeout": float(settings.http_timeout)}, ping=False)
+def _client(settings: Settings, key: str, secret: str, url: str) -> _Client:
+    client = _Client(key, secret, requests_params={"timeout": float(settings.http_timeout)}, ping=False)
     client.API_URL = f"{url}/api"
     client.MARGIN_API_URL = f"{url}/sapi"
     client.REQUEST_RECVWINDOW = settings.recv_window
@@ -148,6 +164,7 @@ class BinanceClient(Exchange):
             raise AccessRefused(f"No keys for {mode}: put {prefix}_API_KEY and {prefix}_API_SECRET into .env")
         self._client = _client(settings, key, secret, self.url)
         self._sleep, self._clock_ms = sleep, clock_ms
+        self._client.clock_ms = clock_ms
         self._offset_at: float | None = None
         self._order_path: Callable[[str, str, Decimal], Update] | None = None
 
@@ -311,7 +328,7 @@ class BinanceClient(Exchange):
     def request_time_ms(self) -> int:
         """Server time by our estimate, as a signature now would carry it."""
         self.measure_offset()
-        return self._clock_ms() + int(self._client.timestamp_offset)
+        return self._clock_ms() + self._client._ahead_ms
 
     def _read(self, call: Callable[[], T], *, tries: int = READ_TRIES, signed: bool = False) -> T:
         refreshed = False
