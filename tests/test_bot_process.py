@@ -1,0 +1,282 @@
+"""One bot as a real process: exit codes, last words, signals, kills, foreign exchanges."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import requests
+
+from core.account import ledger
+from core.binance_client import BinanceClient
+from core.config import load
+from core.storage import Files
+from processes import BUY_ONCE, BUY_SELL, ROOT, Home, until
+
+D = Decimal
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    made = Home(tmp_path / "home")
+    yield made
+    made.end()
+
+
+def ended(child: subprocess.Popen[str], seconds: float = 20) -> tuple[int, str]:
+    _, err = child.communicate(timeout=seconds)
+    return child.returncode, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("0", "x", "BTCUSDT", "volatile", "500"), "BOT_ID"),
+        (("one", "x", "BTCUSDT", "volatile", "500"), "BOT_ID"),
+        (("1", "x", "BTCUSDT", "volatile", "-5"), "TRADE_AMOUNT"),
+        (("1", "x", "BTCUSDT", "volatile", "nan"), "TRADE_AMOUNT"),
+        (("1", "x", "BTCUSDT"), "required"),
+    ],
+)
+def test_bad_arguments_end_with_code_2_and_say_which(home: Home, arguments: tuple[str, ...], said: str) -> None:
+    code, err = ended(home.start("integrated_trader.py", *arguments))
+    assert code == 2
+    assert said in err
+
+
+def test_an_unknown_strategy_ends_with_code_2_and_its_last_word_names_the_known_ones(home: Home) -> None:
+    code, _ = ended(home.bot(strategy="no_such"))
+    assert code == 2
+    last = home.status()["exit"]
+    assert last["code"] == 2
+    assert "volatile" in last["reason"]
+
+
+def test_bad_settings_end_with_code_2_and_list_every_problem(home: Home) -> None:
+    code, err = ended(home.bot(CHECK_INTERVAL="soon", RECV_WINDOW="99999999"))
+    assert code == 2
+    assert "CHECK_INTERVAL" in err and "RECV_WINDOW" in err
+    assert "CHECK_INTERVAL" in home.status()["exit"]["reason"]
+
+
+def test_a_contradiction_between_arguments_and_record_ends_with_code_2(home: Home) -> None:
+    (home.path / "active_bots.json").write_text('[{"id": 1, "name": "BTC Bot", "symbol": "ETHUSDT", "strategy": "volatile", "trade_amount": 500}]')
+    code, _ = ended(home.bot())
+    assert code == 2
+    assert "SYMBOL" in home.status()["exit"]["reason"]
+
+
+def test_a_live_bot_is_refused_with_a_clear_word(home: Home) -> None:
+    (home.path / "active_bots.json").write_text(
+        '[{"id": 1, "name": "BTC Bot", "symbol": "BTCUSDT", "strategy": "volatile", "trade_amount": 500, "mode": "live"}]'
+    )
+    code, _ = ended(home.bot(TRADING_MODE="live"))
+    assert code == 2
+    assert "not released" in home.status()["exit"]["reason"]
+
+
+def test_a_second_process_of_a_bot_ends_with_code_3_and_leaves_the_first_alone(home: Home) -> None:
+    home.paper()
+    first = home.bot()
+    home.checked()
+    code, err = ended(home.bot())
+    assert code == 3
+    assert str(first.pid) in err
+    assert first.poll() is None
+    assert home.status()["pid"] == first.pid
+
+
+def test_an_unreadable_position_ends_with_code_4_and_the_way_to_mend_it(home: Home) -> None:
+    home.paper()
+    (home.path / "bot_1_position.json").write_text('{"schema": 1, "posi')
+    code, _ = ended(home.bot())
+    assert code == 4
+    last = home.status()["exit"]["reason"]
+    assert "bot_1_position.json" in last and "backup" in last
+    assert requests.get(home.url + "/paper/status", timeout=3).json()["open_orders"] == 0
+
+
+def test_a_bots_list_that_cant_be_read_ends_with_code_4(home: Home) -> None:
+    (home.path / "active_bots.json").write_text("[{")
+    code, _ = ended(home.bot())
+    assert code == 4
+    assert (home.path / "active_bots.json").read_text() == "[{"
+
+
+def test_another_yards_paper_exchange_is_refused_with_code_5(home: Home, tmp_path: Path) -> None:
+    home.paper()
+    other = Home(tmp_path / "other")
+    other.env["PAPER_PORT"] = str(home.port)
+    try:
+        code, _ = ended(other.bot())
+        assert code == 5
+        assert "another yard" in other.status()["exit"]["reason"]
+    finally:
+        other.end()
+
+
+def test_two_yards_on_one_host_both_run_a_bot_1(home: Home, tmp_path: Path) -> None:
+    other = Home(tmp_path / "other")
+    try:
+        for yard in (home, other):
+            yard.paper()
+            yard.bot()
+        for yard in (home, other):
+            yard.checked()
+        assert home.status()["pid"] != other.status()["pid"]
+    finally:
+        other.end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_a_waiting_bot_within_two_seconds(home: Home, number: signal.Signals) -> None:
+    home.paper()
+    child = home.bot()
+    home.checked()
+    started = time.monotonic()
+    child.send_signal(number)
+    assert child.wait(5) == 0
+    assert time.monotonic() - started < 2
+    last = home.status()["exit"]
+    assert (last["code"], last["signal"], last["kind"]) == (0, number.name, "by_hand")
+
+
+def test_a_signal_ends_a_bot_whose_exchange_does_not_answer_within_two_seconds(home: Home) -> None:
+    home.paper()
+    child = home.bot()
+    home.checked()
+    home.post("/paper/faults", {"method": "GET", "path": "/api/v3/klines", "fault": "latency", "times": None, "params": {"ms": 9000}})
+    beat = home.status()["heartbeat_wall_ms"]
+    until(
+        lambda: time.time() * 1000 - home.status()["heartbeat_wall_ms"] > 3000 and home.status()["heartbeat_wall_ms"] > beat, "a bot that hangs in a call", 15
+    )
+    started = time.monotonic()
+    child.terminate()
+    assert child.wait(5) == 0
+    assert time.monotonic() - started < 2.1
+    assert home.status()["exit"]["code"] == 0
+
+
+def test_a_signal_ends_a_bot_whose_strategy_never_returns_within_two_seconds(home: Home) -> None:
+    home.strategy(
+        "endless",
+        'class Endless:\n    key = "endless"\n    warmup = 2\n    def analyze(self, data):\n        open("'
+        + str(home.path / "in")
+        + '", "w").close()\n        while True:\n            pass\n',
+    )
+    home.paper()
+    child = home.bot(strategy="endless")
+    until((home.path / "in").exists, "the endless strategy")
+    started = time.monotonic()
+    child.terminate()
+    assert child.wait(5) == 0
+    assert time.monotonic() - started < 2.1
+    assert "middle of a step" in home.status()["exit"]["reason"]
+
+
+def test_a_locked_candle_store_does_not_hold_up_a_bot(home: Home) -> None:
+    home.paper()
+    (home.path / "data").mkdir(exist_ok=True)
+    lock = sqlite3.connect(home.path / "data/history.db", isolation_level=None)
+    lock.execute("PRAGMA journal_mode=WAL")
+    lock.execute("BEGIN EXCLUSIVE")
+    try:
+        child = home.bot()
+        home.checked()
+        child.terminate()
+        assert child.wait(3) == 0
+    finally:
+        lock.close()
+
+
+def test_a_killed_bot_that_holds_a_position_goes_on_and_sells_what_it_bought(home: Home) -> None:
+    home.strategy("buy_sell", BUY_SELL)
+    home.paper()
+    child = home.bot(strategy="buy_sell")
+    until(lambda: home.position()["position"] == "LONG", "a position", 40)
+    child.kill()
+    child.wait()
+    held = home.position()
+    again = home.bot(strategy="buy_sell")
+    until(
+        lambda: len({f["trade"] for f in home.lines("bot_1_fills.jsonl")}) >= 1 and any(f["side"] == "SELL" for f in home.lines("bot_1_fills.jsonl")),
+        "the sale",
+        40,
+    )
+    fills = home.lines("bot_1_fills.jsonl")
+    first = [f for f in fills if f["trade"] == 1]
+    assert first[0]["price"] == held["entry_price"]
+    sold = D(str(sum(D(str(f["quantity"])) for f in first if f["side"] == "SELL")))
+    assert sold + D(str(home.position()["dust"] + home.position()["dust_in"])) == D(str(held["quantity"]))
+    again.terminate()
+    again.wait(5)
+    home.post("/paper/clock", {"speed": 0})
+    client = BinanceClient(load(home.env), "paper")
+    client.connect()
+    assert ledger.compare(Files(home.path), client) == []
+
+
+def test_a_paper_bot_runs_beside_a_testnet_bot(home: Home, tmp_path: Path) -> None:
+    home.strategy("buy_once", BUY_ONCE)
+    home.paper()
+    testnet = Home(tmp_path / "testnet")
+    try:
+        testnet.paper()
+        testnet.post("/paper/accounts", {"name": "me", "api_key": "k" * 64, "api_secret": "s" * 64, "balances": {"USDT": "777"}})
+        (home.path / "active_bots.json").write_text(
+            '[{"id": 1, "name": "Paper", "symbol": "BTCUSDT", "strategy": "buy_once", "trade_amount": 500},'
+            ' {"id": 2, "name": "Testnet", "symbol": "ETHUSDT", "strategy": "buy_once", "trade_amount": 300, "mode": "testnet"}]'
+        )
+        keys = {"TRADING_MODE": "testnet", "BINANCE_TESTNET_URL": testnet.url, "BINANCE_TESTNET_API_KEY": "k" * 64, "BINANCE_TESTNET_API_SECRET": "s" * 64}
+        home.env.update(keys)
+        # A real exchange has one clock: the second server's market time is the wall's.
+        testnet.post("/paper/clock", {"speed": 1})
+        home.bot(1, "Paper", "BTCUSDT", "buy_once", "500")
+        home.bot(2, "Testnet", "ETHUSDT", "buy_once", "300")
+        until(lambda: home.position(1)["position"] == "LONG", "the paper bot's entry", 30)
+        home.checked(1)
+        until(lambda: home.status(2)["state"] == "running" and home.status(2)["checks_completed"] > 0, "the testnet bot's check", 30)
+        baseline = home.json("data/baseline.json")["accounts"]
+        assert sorted(k.split("/")[3] for k in baseline) == ["paper", "testnet"]
+        assert baseline["binance/spot/main/testnet"]["assets"] == {"USDT": 777}
+        for name in home.path.glob("bot_*"):
+            assert "s" * 64 not in name.read_text(errors="replace"), f"the secret stands in {name.name}"
+    finally:
+        testnet.end()
+
+
+def test_a_testnet_bot_without_keys_ends_with_code_5(home: Home) -> None:
+    (home.path / "active_bots.json").write_text(
+        '[{"id": 1, "name": "BTC Bot", "symbol": "BTCUSDT", "strategy": "volatile", "trade_amount": 500, "mode": "testnet"}]'
+    )
+    code, _ = ended(home.bot(TRADING_MODE="testnet"))
+    assert code == 5
+    assert "BINANCE_TESTNET_API_KEY" in home.status()["exit"]["reason"]
+
+
+def test_a_bot_waits_for_an_exchange_that_is_not_there_yet(home: Home) -> None:
+    home.bot()
+    until(lambda: home.status()["warnings"], "a warning")
+    assert home.status()["warnings"][0]["kind"] == "exchange"
+    home.paper()
+    home.checked(seconds=20)
+
+
+def test_without_packages_the_script_says_start_sh(tmp_path: Path) -> None:
+    copy = tmp_path / "checkout"
+    (copy / "core").mkdir(parents=True)
+    for name in ("integrated_trader.py", "core/__init__.py", "core/bootstrap.py"):
+        (copy / name).write_text((ROOT / name).read_text())
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(copy / "integrated_trader.py"), "1", "n", "BTCUSDT", "volatile", "5"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "start.sh" in done.stderr
+    assert "Traceback" not in done.stderr
