@@ -99,7 +99,7 @@ def restart_bot(files: Files, settings: Settings, bot_id: int, by: str, supervis
         return keeper.start(record)
 
 
-def end_stuck(files: Files, settings: Settings, bot_id: int, by: str, supervisor: Supervisor | None = None) -> int:
+def end_stuck(files: Files, settings: Settings, bot_id: int, by: str, supervisor: Supervisor | None = None, *, timeout_s: float = 6) -> int:
     """End a bot that is stuck and start it anew; its new pid. Conflict when it isn't stuck."""
     keeper, registry = supervisor or make_supervisor(files, settings), Registry(files)
     with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "end stuck", bot_id):
@@ -107,7 +107,7 @@ def end_stuck(files: Files, settings: Settings, bot_id: int, by: str, supervisor
         found = health(record, status, keeper.pid(bot_id), wall_ms(), yard_status(files), stuck_bound_ms(settings))
         if found["status"] != "stuck":
             raise Conflict(f"bot {bot_id} is {found['status']}, not stuck; restart it instead")
-        keeper.stop(bot_id, by=by, timeout_s=6)
+        keeper.stop(bot_id, by=by, timeout_s=timeout_s)
         return keeper.start(record)
 
 

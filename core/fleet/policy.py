@@ -42,7 +42,7 @@ class Watch:
     starts: int = 0
     due: float | None = None
     told_stuck: bool = False
-    crashed: bool = False  # the next start that succeeds brings it back
+    crashed: bool = False  # told as crashed, and not yet seen running again
     guard_starts: int = 0
 
     def seen(self, pid: int, wall_ms: int) -> None:
@@ -73,12 +73,10 @@ class Watch:
             self.state, self.due, self.crashed = "ended", None, False
             self.why = f"exit code {word['code']}: {word.get('reason')}"
             return "ended"
-        how = f"exit code {word.get('code')}: {word.get('reason')}" if word else "its process is gone without a last word"
-        return self.failed(how, business_open, now)
-
-    def failed(self, how: str, business_open: bool, now: float) -> Literal["crashed", "given_up"]:
-        """A crash, or a start that came to nothing (which the caller has counted)."""
-        self.pid, self.crashed = None, True
+        how = "its process is gone without a last word"
+        if word is not None:  # a start that never got as far as a process has a reason, but no code
+            how = f"exit code {word['code']}: {word.get('reason')}" if word.get("code") is not None else str(word.get("reason"))
+        self.crashed = True
         if self.starts >= MOST_STARTS:
             self.state, self.due = "given_up", now
             self.why = f"given up after {self.starts} starts in a row without a completed check; the last: {how}"

@@ -24,7 +24,7 @@ from core.config import Settings
 from core.errors import AlreadyRunning, BotyardError, Conflict, NotFound, SettingsError
 from core.fleet import locks, records, state
 from core.fleet.health import health, stuck_bound_ms
-from core.fleet.policy import FINAL_CODES, Watch, pause_s
+from core.fleet.policy import Watch, pause_s
 from core.fleet.registry import Registry
 from core.fleet.supervisor import StartFailed, Supervisor
 from core.model import Event
@@ -206,6 +206,9 @@ class Yard:
         watch.seen(pid, wall_ms())
         if own is not None and own.get("checks_completed"):
             watch.completed()
+        if watch.crashed and own is not None and own.get("state") == "running":
+            watch.crashed = False
+            self._tell(record, "bot_back", f"runs again (process {pid})", "info")
         note = {"pid": watch.pid, "since_wall_ms": watch.since_wall_ms}
         found = health(record, status, pid, wall_ms(), note, self._bound_ms)
         if found["status"] == "stuck" and not watch.told_stuck:
@@ -228,9 +231,15 @@ class Yard:
         if status is not None and status.get("pid") == watch.pid and status.get("checks_completed"):
             watch.completed()  # between two looks
         word = state.last_word(status, pid=watch.pid)
-        business = state.has_open_business(self.files, bot_id)
+        self._told_end(record, watch, word, state.has_open_business(self.files, bot_id))
+
+    def _told_end(self, record: Mapping[str, Any], watch: Watch, word: Mapping[str, Any] | None, business: bool) -> None:
+        again = watch.crashed
         what = watch.ended(word, business, self._monotonic())
-        self._tell_end(record, watch, what, business)
+        if what == "crashed" and again:
+            log.warning("bot %s: %s", record["id"], watch.why)  # one event for a row of crashes
+        else:
+            self._tell_end(record, watch, what, business)
 
     def _tell_end(self, record: Mapping[str, Any], watch: Watch, what: str, business: bool) -> None:
         if what == "crashed":
@@ -291,10 +300,7 @@ class Yard:
             return
         log.info("bot %s (%s): %s, process %s", bot_id, record["name"], "guarded" if guard else "started", pid)
         if not guard:
-            back, watch.crashed = watch.crashed, False
             watch.seen(pid, wall_ms())
-            if back:
-                self._tell(record, "bot_back", f"runs again (process {pid})", "info")
 
     def _start_failed(self, record: Mapping[str, Any], watch: Watch, error: Exception, guard: bool) -> None:
         log.warning("bot %s: %s", record["id"], error)
@@ -303,14 +309,8 @@ class Yard:
         watch.starts += 1
         business = state.has_open_business(self.files, record["id"])
         code = error.code if isinstance(error, StartFailed) else None
-        if code in FINAL_CODES:
-            what: str = watch.ended({"code": code, "reason": getattr(error, "reason", "")}, business, self._monotonic())
-        else:
-            again = watch.crashed
-            what = watch.failed(str(error), business, self._monotonic())
-            if what == "crashed" and again:
-                return  # told when it crashed
-        self._tell_end(record, watch, what, business)
+        reason = error.reason if isinstance(error, StartFailed) and code is not None else str(error)
+        self._told_end(record, watch, {"code": code, "reason": reason}, business)
 
     def _mode_problem(self, record: Mapping[str, Any]) -> str | None:
         """Settings are read anew: an edit counts at the next start."""
