@@ -307,7 +307,8 @@ def _door(app: Flask, settings: Settings, files: Files, monotonic: Callable[[], 
         response.headers["Content-Security-Policy"] = policy
         response.headers["X-Frame-Options"] = "DENY"
         response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
+        # Under no-referrer a browser sends a form with "Origin: null": the login form could not show its origin.
+        response.headers["Referrer-Policy"] = "same-origin" if request.path == "/login" else "no-referrer"
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
         response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
         response.headers.setdefault("Cache-Control", "no-store")
@@ -644,7 +645,7 @@ main.wrap{padding-top:14px;gap:14px}
 <span id="yard" class="pill">yard</span>
 <span class="grow"></span>
 <span id="link" class="pill" role="status">connecting</span>
-<form method="post" action="/logout" __LOGOUT__><button class="btn quiet">Log out</button></form>
+<button class="btn quiet" id="logout" __LOGOUT__>Log out</button>
 </div></header>
 <main class="wrap" id="main" tabindex="-1">
 <div id="gone" class="banner" role="alert" hidden></div>
@@ -955,6 +956,7 @@ $("stop-all").onclick = async () => {
   if (!await ask("Stop all bots?", holding ? plural(holding, "position stays", "positions stay") + " open. A stop that doesn't lie at the exchange is then watched by nobody." : "No position is open.", "Stop all", true)) return;
   act("all", () => api("/api/stop-all", {method: "POST", body: {}, timeout: 120000}), "All bots have been stopped.");
 };
+$("logout").onclick = async () => { await fetch("/logout", {method: "POST", redirect: "manual"}).catch(() => null); location.href = "/login"; };
 $("alert-test").onclick = () => act("alert", () => api("/api/send_alert", {method: "POST", body: {}}), a => a.note);
 
 // --- the form ----------------------------------------------------------------------------------------
@@ -973,7 +975,7 @@ function clearWrong() { for (const f of [...FIELDS, "params"]) wrong(f, ""); $("
 function showWrong(message) {
   let first = null;
   const rest = [];
-  for (const part of message.split("; ")) {
+  for (const part of message.split(/; (?=(?:params\.)?[a-z_]+: )/)) {
     const m = /^(?:params\.)?([a-z_]+): (.*)$/s.exec(part), field = m && (part.startsWith("params.") ? "params" : m[1]);
     if (m && $("e-" + field)) { wrong(field, m[2]); first = first || $("f-" + field); } else rest.push(part);
   }

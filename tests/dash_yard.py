@@ -30,9 +30,18 @@ VENUE = Venue(source="synthetic:1")
 RULES = Rules(tick=Decimal("0.01"), step=Decimal("0.00001"), min_quantity=Decimal("0.00001"), min_notional=Decimal(5), max_notional=Decimal(9_000_000))
 SYMBOLS = {
     name: Symbol(name, base, quote, name != "OLDUSDT", RULES)
-    for name, base, quote in (("BTCUSDT", "BTC", "USDT"), ("ETHUSDT", "ETH", "USDT"), ("SOLUSDT", "SOL", "USDT"), ("ETHBTC", "ETH", "BTC"), ("OLDUSDT", "OLD", "USDT"))
+    for name, base, quote in (
+        ("BTCUSDT", "BTC", "USDT"),
+        ("ETHUSDT", "ETH", "USDT"),
+        ("SOLUSDT", "SOL", "USDT"),
+        ("ETHBTC", "ETH", "BTC"),
+        ("OLDUSDT", "OLD", "USDT"),
+    )
 }
 PRICES = {"BTCUSDT": Decimal("50500"), "ETHUSDT": Decimal("3010.5"), "SOLUSDT": Decimal("141.27"), "ETHBTC": Decimal("0.0596"), "OLDUSDT": Decimal(1)}
+
+
+NOTHING = Totals()
 
 
 class DeskExchange(Exchange):
@@ -69,7 +78,9 @@ class DeskExchange(Exchange):
             opened = MARKET_MS - (limit - i) * step
             o = price * (1 + Decimal((i * 7919) % 83 - 41) / 6000 + Decimal(i - limit) / 9000)
             c = price * (1 + Decimal(((i + 1) * 7919) % 83 - 41) / 6000 + Decimal(i + 1 - limit) / 9000)
-            rows.append([opened, str(o), str(max(o, c) * Decimal("1.001")), str(min(o, c) * Decimal("0.999")), str(c), "12.5", opened + step - 1, "0", 0, "0", "0", "0"])
+            rows.append(
+                [opened, str(o), str(max(o, c) * Decimal("1.001")), str(min(o, c) * Decimal("0.999")), str(c), "12.5", opened + step - 1, "0", 0, "0", "0", "0"]
+            )
         return Candles(symbol, timeframe, rows)
 
     def price(self, symbol: str) -> Decimal:
@@ -96,12 +107,37 @@ class DeskExchange(Exchange):
         return []
 
 
-def fill(bot: int, n: int, trade: int, side: str, price: str, quantity: str, *, fee: str = "0", fee_asset: str = "USDT", tag: str = "", at: int = 0, symbol: str = "BTCUSDT") -> Fill:
+def fill(
+    bot: int,
+    n: int,
+    trade: int,
+    side: str,
+    price: str,
+    quantity: str,
+    *,
+    fee: str = "0",
+    fee_asset: str = "USDT",
+    tag: str = "",
+    at: int = 0,
+    symbol: str = "BTCUSDT",
+) -> Fill:
     return Fill(
-        trade_id=f"{bot}{n:04d}", order_id=str(9000 + n), client_id=f"by-{bot}-{n}", symbol=symbol, side=side, price=Decimal(price),  # type: ignore[arg-type]
-        quantity=Decimal(quantity), quote=Decimal(price) * Decimal(quantity), fee=Decimal(fee), fee_asset=fee_asset, time_ms=at or MARKET_MS - 600 * MINUTE + n * 17 * MINUTE,
-        role="entry" if side == "BUY" else "exit", tag=tag, trade=trade, wall_ms=wall_ms(),
-    )  # fmt: skip
+        trade_id=f"{bot}{n:04d}",
+        order_id=str(9000 + n),
+        client_id=f"by-{bot}-{n}",
+        symbol=symbol,
+        side=side,
+        price=Decimal(price),  # type: ignore[arg-type]
+        quantity=Decimal(quantity),
+        quote=Decimal(price) * Decimal(quantity),
+        fee=Decimal(fee),
+        fee_asset=fee_asset,
+        time_ms=at or MARKET_MS - 600 * MINUTE + n * 17 * MINUTE,
+        role="entry" if side == "BUY" else "exit",
+        tag=tag,
+        trade=trade,
+        wall_ms=wall_ms(),
+    )
 
 
 class Home:
@@ -111,20 +147,58 @@ class Home:
         self.files = Files(folder)
         self.records: list[dict[str, Any]] = []
 
-    def record(self, name: str = "BTC Bot", symbol: str = "BTCUSDT", *, status: str = "stopped", mode: str | None = "paper", amount: str = "500", **more: Any) -> int:
+    def record(
+        self, name: str = "BTC Bot", symbol: str = "BTCUSDT", *, status: str = "stopped", mode: str | None = "paper", amount: str = "500", **more: Any
+    ) -> int:
         bot = len(self.records) + 1
-        self.records.append({"id": bot, "name": name, "symbol": symbol, "strategy": "volatile", "trade_amount": Decimal(amount), "status": status, "profit": 0, "trades": 0, "mode": mode, **more})
+        self.records.append(
+            {
+                "id": bot,
+                "name": name,
+                "symbol": symbol,
+                "strategy": "volatile",
+                "trade_amount": Decimal(amount),
+                "status": status,
+                "profit": 0,
+                "trades": 0,
+                "mode": mode,
+                **more,
+            }
+        )
         self.files.write_json("active_bots.json", self.records)
         return bot
 
-    def position(self, bot: int, fills: list[Fill] | None = None, *, trade: int = 1, stop: str | None = "49000", target: str | None = "52500", totals: Totals = Totals(), **more: Any) -> Position:
+    def position(
+        self,
+        bot: int,
+        fills: list[Fill] | None = None,
+        *,
+        trade: int = 1,
+        stop: str | None = "49000",
+        target: str | None = "52500",
+        totals: Totals = NOTHING,
+        **more: Any,
+    ) -> Position:
         record = self.records[bot - 1]
         symbol = SYMBOLS[record["symbol"]]
         found = Position(
-            bot, VENUE, symbol.name, symbol.base, symbol.quote, "LONG" if fills else None, tuple(fills or ()), stop_loss=Decimal(stop) if fills and stop else None,
-            take_profit=Decimal(target) if fills and target else None, strategy=StrategyRef("volatile", "1"), trade=trade, totals=totals, has_traded=True,
-            initial_investment=record["trade_amount"], opened_ms=fills[0].time_ms if fills else None, **more,
-        )  # fmt: skip
+            bot,
+            VENUE,
+            symbol.name,
+            symbol.base,
+            symbol.quote,
+            "LONG" if fills else None,
+            tuple(fills or ()),
+            stop_loss=Decimal(stop) if fills and stop else None,
+            take_profit=Decimal(target) if fills and target else None,
+            strategy=StrategyRef("volatile", "1"),
+            trade=trade,
+            totals=totals,
+            has_traded=True,
+            initial_investment=record["trade_amount"],
+            opened_ms=fills[0].time_ms if fills else None,
+            **more,
+        )
         position_file.PositionStore(self.files, bot).save(found)
         return found
 
@@ -134,18 +208,58 @@ class Home:
 
     def status(self, bot: int, pid: int = 1, **more: Any) -> None:
         now = wall_ms()
-        check = {"slot_ms": MARKET_MS, "market_ms": MARKET_MS, "wall_ms": now, "candle_ms": MARKET_MS - 5 * MINUTE, "signal": "HOLD", "reasoning": "RSI 48.2 is between its bounds", "action": "none", "why_not": "", "price": PRICES["BTCUSDT"]}
+        check = {
+            "slot_ms": MARKET_MS,
+            "market_ms": MARKET_MS,
+            "wall_ms": now,
+            "candle_ms": MARKET_MS - 5 * MINUTE,
+            "signal": "HOLD",
+            "reasoning": "RSI 48.2 is between its bounds",
+            "action": "none",
+            "why_not": "",
+            "price": PRICES["BTCUSDT"],
+        }
         value = {
-            "schema": 1, "bot_id": bot, "pid": pid, "state": "running", "guard": False, "mode": "paper", "symbol": "BTCUSDT", "strategy": "volatile", "venue": None,
-            "started_wall_ms": now - 3600_000, "heartbeat_wall_ms": now, "market_ms": MARKET_MS, "speed": 1, "price": PRICES[self.records[bot - 1]["symbol"]], "next_check_ms": MARKET_MS + 2 * MINUTE,
-            "next_check_wall_ms": now + 2 * MINUTE, "last_check": check, "checks_completed": 12, "unresolved": False, "warnings": [], "exit": None,
-        }  # fmt: skip
+            "schema": 1,
+            "bot_id": bot,
+            "pid": pid,
+            "state": "running",
+            "guard": False,
+            "mode": "paper",
+            "symbol": "BTCUSDT",
+            "strategy": "volatile",
+            "venue": None,
+            "started_wall_ms": now - 3600_000,
+            "heartbeat_wall_ms": now,
+            "market_ms": MARKET_MS,
+            "speed": 1,
+            "price": PRICES[self.records[bot - 1]["symbol"]],
+            "next_check_ms": MARKET_MS + 2 * MINUTE,
+            "next_check_wall_ms": now + 2 * MINUTE,
+            "last_check": check,
+            "checks_completed": 12,
+            "unresolved": False,
+            "warnings": [],
+            "exit": None,
+        }
         value["last_check"] = None if "last_check" in more and more["last_check"] is None else {**check, **more.pop("last_check", {})}
         value.update(more)
         self.files.write_json(f"bot_{bot}_status.json", value, durable=False, keep_previous=False)
 
     def decision(self, bot: int, signal: str = "HOLD", reasoning: str = "nothing to do", why_not: str = "", n: int = 0) -> None:
-        row = {"schema": 1, "market_ms": MARKET_MS + n, "wall_ms": wall_ms(), "candle_ms": MARKET_MS, "slot_ms": MARKET_MS, "signal": signal, "reasoning": reasoning, "action": "none", "why_not": why_not, "price": Decimal("50500"), "strategy": {"key": "volatile", "version": "1"}}
+        row = {
+            "schema": 1,
+            "market_ms": MARKET_MS + n,
+            "wall_ms": wall_ms(),
+            "candle_ms": MARKET_MS,
+            "slot_ms": MARKET_MS,
+            "signal": signal,
+            "reasoning": reasoning,
+            "action": "none",
+            "why_not": why_not,
+            "price": Decimal("50500"),
+            "strategy": {"key": "volatile", "version": "1"},
+        }
         self.files.append_line(f"bot_{bot}_decisions.jsonl", row, durable=False)
 
     def log(self, bot: int, *lines: str) -> None:
@@ -203,13 +317,23 @@ def served(app: Any, port: int) -> Iterator[str]:
     from waitress.server import create_server
 
     server = create_server(app, host="127.0.0.1", port=port, threads=8)
-    thread = threading.Thread(target=server.run, daemon=True)
+    ended = threading.Event()
+
+    def loop() -> None:
+        # Not server.run(): that one goes on while a browser keeps a connection open.
+        while not ended.is_set():
+            server.asyncore.loop(timeout=0.1, map=server._map, count=1)
+
+    thread = threading.Thread(target=loop, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.close()
+        ended.set()
         thread.join(10)
+        server.task_dispatcher.shutdown(timeout=2)
+        for open_still in list(server._map.values()):
+            open_still.close()
 
 
 def until(true: Callable[[], bool], seconds: float = 10) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dash_yard import DeskExchange, Home, fill, make_app, settings
 
 from core.dash import inputs
 from core.dash.gate import split_host
 from core.errors import InputError, SettingsError
 from core.storage import loads
+from dash_yard import DeskExchange, Home, fill, make_app, settings
 
 GOOD = {"name": "BTC Bot", "symbol": "BTCUSDT", "strategy": "volatile", "trade_amount": 100}
 
@@ -62,7 +62,15 @@ def page(home: Path) -> Page:
 
 @pytest.mark.parametrize("path", ["/", "/api/overview", "/healthz", "/static/chart.umd.min.js", "/nowhere"])
 def test_a_foreign_host_is_refused_on_every_path(page: Page, path: str) -> None:
-    for host in ("evil.example", f"evil.example:{page.settings.dashboard_port}", "127.0.0.1:1", "127.0.0.1", f"127.0.0.1:{page.settings.dashboard_port}@evil.example", "[::1", ""):
+    for host in (
+        "evil.example",
+        f"evil.example:{page.settings.dashboard_port}",
+        "127.0.0.1:1",
+        "127.0.0.1",
+        f"127.0.0.1:{page.settings.dashboard_port}@evil.example",
+        "[::1",
+        "",
+    ):
         assert page.send("GET", path, headers={"Host": host}).status_code == 403
 
 
@@ -78,20 +86,23 @@ def test_hosts_are_split_or_refused() -> None:
         assert split_host(wrong) is None
 
 
-@pytest.mark.parametrize(("headers", "status"), [
-    ({}, 200),
-    ({"Sec-Fetch-Site": "same-origin"}, 200),
-    ({"Sec-Fetch-Site": "none"}, 200),
-    ({"Origin": "SELF"}, 200),
-    ({"Sec-Fetch-Site": "same-origin", "Origin": "SELF"}, 200),
-    ({"Sec-Fetch-Site": "cross-site"}, 403),
-    ({"Sec-Fetch-Site": "same-site"}, 403),
-    ({"Origin": "null"}, 403),
-    ({"Origin": "http://evil.example"}, 403),
-    ({"Origin": "http://127.0.0.1:1"}, 403),
-    ({"Origin": ""}, 403),
-    ({"Sec-Fetch-Site": "same-origin", "Origin": "http://evil.example"}, 403),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "SELF"}, 200),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "SELF"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": ""}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://evil.example"}, 403),
+    ],
+)
 def test_a_change_must_come_from_the_pages_own_origin_or_from_a_script(page: Page, headers: dict[str, str], status: int) -> None:
     bot = page.home.record()
     sent = {k: v.replace("SELF", f"http://{page.host}") for k, v in headers.items()}
@@ -123,7 +134,12 @@ def test_headers_forbid_frames_sniffing_caching_and_foreign_scripts(page: Page) 
     assert page.send("GET", "/").headers["Content-Security-Policy"] != policy
     for path in ("/", "/api/overview", "/nowhere"):
         headers = page.send("GET", path).headers
-        assert (headers["X-Frame-Options"], headers["X-Content-Type-Options"], headers["Referrer-Policy"], headers["Cache-Control"]) == ("DENY", "nosniff", "no-referrer", "no-store")
+        assert (headers["X-Frame-Options"], headers["X-Content-Type-Options"], headers["Referrer-Policy"], headers["Cache-Control"]) == (
+            "DENY",
+            "nosniff",
+            "no-referrer",
+            "no-store",
+        )
 
 
 def test_the_page_has_no_inline_handlers_or_styles(page: Page) -> None:
@@ -231,31 +247,106 @@ def test_a_server_open_to_the_network_answers_to_addresses_but_not_to_foreign_na
 # --- hostile input ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>", "O'Brien \"quoted\"; rm -rf /", "$(touch /tmp/x) `id` && |", "🚀 Möwe 日本", "../../etc/passwd", "%s%n{0}", "-rf"])
+@pytest.mark.parametrize(
+    "name", ["<img src=x onerror=alert(1)>", 'O\'Brien "quoted"; rm -rf /', "$(touch /tmp/x) `id` && |", "🚀 Möwe 日本", "../../etc/passwd", "%s%n{0}", "-rf"]
+)
 def test_a_strange_name_is_kept_as_it_is(page: Page, name: str) -> None:
     assert page.status("POST", "/api/create-bot", {**GOOD, "name": name}) == 201
     assert page.bots()[0]["name"] == name and page.keeper.started == ["yard"]  # for the paper exchange, no bot
     assert loads(page.send("GET", "/api/overview").data)["bots"][0]["name"] == name
 
 
-@pytest.mark.parametrize("wrong", [
-    {"name": "x" * 10_000}, {"name": ""}, {"name": "  "}, {"name": "a\nb"}, {"name": "a\x00b"}, {"name": "a\x1b[31m"}, {"name": 5}, {"name": None}, {"name": ["a"]}, {"name": "a\u202eb"}, {"name": "\ud800"},
-    {"symbol": "NOPEUSDT"}, {"symbol": "OLDUSDT"}, {"symbol": "BTCUSDT&x=1"}, {"symbol": "../x"}, {"symbol": "B" * 5000}, {"symbol": 1}, {"symbol": ""},
-    {"strategy": "none_such"}, {"strategy": "../../x"}, {"strategy": "__init__"}, {"strategy": None}, {"strategy": "x" * 9000},
-    {"trade_amount": -5}, {"trade_amount": 0}, {"trade_amount": 1}, {"trade_amount": 9_000_001}, {"trade_amount": True}, {"trade_amount": "NaN"}, {"trade_amount": "Infinity"}, {"trade_amount": "1e400"},
-    {"trade_amount": "abc"}, {"trade_amount": ""}, {"trade_amount": None}, {"trade_amount": [100]}, {"trade_amount": {"a": 1}}, {"trade_amount": "100; rm"}, {"trade_amount": "１００"}, {"trade_amount": 10**40},
-    {"mode": "live"}, {"mode": "testnet"}, {"mode": "PAPER"}, {"mode": 1}, {"params": {"no_such": 1}}, {"params": {"rsi_window": "x"}}, {"params": {"rsi_window": 10**9}}, {"params": [1]}, {"params": "x"},
-    {"id": 5}, {"status": "running"}, {"profit": 100}, {"unknown": 1}, {"__proto__": {}}, {"timeframe": "7m"}, {"check_interval": 0}, {"stop_loss_pct": 100}, {"sizing": "yolo"}, {"limits": 5},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "x" * 10_000},
+        {"name": ""},
+        {"name": "  "},
+        {"name": "a\nb"},
+        {"name": "a\x00b"},
+        {"name": "a\x1b[31m"},
+        {"name": 5},
+        {"name": None},
+        {"name": ["a"]},
+        {"name": "a\u202eb"},
+        {"name": "\ud800"},
+        {"symbol": "NOPEUSDT"},
+        {"symbol": "OLDUSDT"},
+        {"symbol": "BTCUSDT&x=1"},
+        {"symbol": "../x"},
+        {"symbol": "B" * 5000},
+        {"symbol": 1},
+        {"symbol": ""},
+        {"strategy": "none_such"},
+        {"strategy": "../../x"},
+        {"strategy": "__init__"},
+        {"strategy": None},
+        {"strategy": "x" * 9000},
+        {"trade_amount": -5},
+        {"trade_amount": 0},
+        {"trade_amount": 1},
+        {"trade_amount": 9_000_001},
+        {"trade_amount": True},
+        {"trade_amount": "NaN"},
+        {"trade_amount": "Infinity"},
+        {"trade_amount": "1e400"},
+        {"trade_amount": "abc"},
+        {"trade_amount": ""},
+        {"trade_amount": None},
+        {"trade_amount": [100]},
+        {"trade_amount": {"a": 1}},
+        {"trade_amount": "100; rm"},
+        {"trade_amount": "１００"},
+        {"trade_amount": 10**40},
+        {"mode": "live"},
+        {"mode": "testnet"},
+        {"mode": "PAPER"},
+        {"mode": 1},
+        {"params": {"no_such": 1}},
+        {"params": {"rsi_window": "x"}},
+        {"params": {"rsi_window": 10**9}},
+        {"params": [1]},
+        {"params": "x"},
+        {"id": 5},
+        {"status": "running"},
+        {"profit": 100},
+        {"unknown": 1},
+        {"__proto__": {}},
+        {"timeframe": "7m"},
+        {"check_interval": 0},
+        {"stop_loss_pct": 100},
+        {"sizing": "yolo"},
+        {"limits": 5},
+    ],
+)
 def test_a_wrong_field_is_a_400_and_nothing_is_made(page: Page, wrong: dict[str, Any]) -> None:
     assert page.status("POST", "/api/create-bot", {**GOOD, **wrong}) == 400
     assert page.bots() == [] and not any(u.startswith("bot_") for u in page.keeper.started)
 
 
-@pytest.mark.parametrize("body", [
-    b"", b"null", b"[]", b"5", b'"x"', b"{", b"{'a': 1}", b"\xff\xfe", b'{"name": "a", "name": "b"}', b'{"trade_amount": NaN}', b'{"trade_amount": Infinity}', b'{"trade_amount": -Infinity}',
-    b'{"trade_amount": 1e999999999}', b'{"trade_amount": 1e-999999999}', b'{"a": ' + b"9" * 5000 + b"}", b"[" * 30_000, b'{"a":' * 9_000, b'{"a":' * 14 + b"1" + b"}" * 14,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"5",
+        b'"x"',
+        b"{",
+        b"{'a': 1}",
+        b"\xff\xfe",
+        b'{"name": "a", "name": "b"}',
+        b'{"trade_amount": NaN}',
+        b'{"trade_amount": Infinity}',
+        b'{"trade_amount": -Infinity}',
+        b'{"trade_amount": 1e999999999}',
+        b'{"trade_amount": 1e-999999999}',
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b"[" * 30_000,
+        b'{"a":' * 9_000,
+        b'{"a":' * 14 + b"1" + b"}" * 14,
+    ],
+)
 def test_a_body_that_is_no_sound_json_object_is_a_400(page: Page, body: bytes) -> None:
     page.home.record()
     for path in ("/api/create-bot", "/api/bot/1/update"):
@@ -270,7 +361,13 @@ def test_a_body_that_is_too_large_is_a_413(page: Page) -> None:
 @pytest.mark.parametrize("raw", ["0", "-1", "1.5", "abc", "1e3", "%00", "01", "１", "99999999999999999999", "1;ls", "..", "$(id)"])
 def test_an_id_that_is_none_is_a_4xx(page: Page, raw: str) -> None:
     page.home.record()
-    for method, path in (("GET", f"/api/bot/{raw}/details"), ("GET", f"/api/bot/{raw}/candles"), ("POST", f"/api/bot/{raw}/start"), ("POST", f"/api/bot/{raw}/stop"), ("DELETE", f"/api/bot/{raw}")):
+    for method, path in (
+        ("GET", f"/api/bot/{raw}/details"),
+        ("GET", f"/api/bot/{raw}/candles"),
+        ("POST", f"/api/bot/{raw}/start"),
+        ("POST", f"/api/bot/{raw}/stop"),
+        ("DELETE", f"/api/bot/{raw}"),
+    ):
         assert page.status(method, path) in (400, 404, 405)
     assert len(page.bots()) == 1 and page.keeper.started == []
 
@@ -278,10 +375,22 @@ def test_an_id_that_is_none_is_a_4xx(page: Page, raw: str) -> None:
 def test_an_unknown_bot_route_or_method_is_named(page: Page) -> None:
     page.home.record()
     for method, path, wanted in (
-        ("GET", "/api/bot/7/details", 404), ("POST", "/api/bot/7/start", 404), ("POST", "/api/bot/7/stop", 404), ("POST", "/api/bot/7/update", 404), ("DELETE", "/api/bot/7", 404), ("GET", "/api/nowhere", 404),
-        ("GET", "/api/create-bot", 405), ("PUT", "/api/bot/1", 405), ("POST", "/api/overview", 405), ("GET", "/api/bot/1/stop", 405),
-        ("GET", "/api/bot/1/details?cursor=-1", 400), ("GET", "/api/bot/1/details?cursor=x", 400), ("GET", "/api/bot/1/candles?timeframe=9z", 400), ("GET", "/api/bot/1/candles?limit=0", 400), ("GET", "/api/search-coins?mode=live", 400),
-    ):  # fmt: skip
+        ("GET", "/api/bot/7/details", 404),
+        ("POST", "/api/bot/7/start", 404),
+        ("POST", "/api/bot/7/stop", 404),
+        ("POST", "/api/bot/7/update", 404),
+        ("DELETE", "/api/bot/7", 404),
+        ("GET", "/api/nowhere", 404),
+        ("GET", "/api/create-bot", 405),
+        ("PUT", "/api/bot/1", 405),
+        ("POST", "/api/overview", 405),
+        ("GET", "/api/bot/1/stop", 405),
+        ("GET", "/api/bot/1/details?cursor=-1", 400),
+        ("GET", "/api/bot/1/details?cursor=x", 400),
+        ("GET", "/api/bot/1/candles?timeframe=9z", 400),
+        ("GET", "/api/bot/1/candles?limit=0", 400),
+        ("GET", "/api/search-coins?mode=live", 400),
+    ):
         assert page.status(method, path, {"name": "a"} if "update" in path else None) == wanted, path
 
 
@@ -304,7 +413,16 @@ def test_an_amount_is_exact_from_the_body_to_the_file(page: Page) -> None:
 
 def test_an_update_is_checked_like_a_new_bot_and_says_what_needs_a_restart(page: Page) -> None:
     bot = page.home.record(amount="100")
-    for wrong in ({"trade_amount": 1}, {"trade_amount": True}, {"trade_amount": "1e9"}, {"symbol": "NOPE"}, {"strategy": "nope"}, {"mode": "live"}, {}, {"name": ""}):
+    for wrong in (
+        {"trade_amount": 1},
+        {"trade_amount": True},
+        {"trade_amount": "1e9"},
+        {"symbol": "NOPE"},
+        {"strategy": "nope"},
+        {"mode": "live"},
+        {},
+        {"name": ""},
+    ):
         assert page.status("POST", f"/api/bot/{bot}/update", wrong) == 400
     page.keeper.pids[bot] = 7
     page.home.status(bot, pid=7)

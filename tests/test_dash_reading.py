@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dash_yard import MARKET_MS, MINUTE, DeskExchange, Home, fill, make_app, settings, until
 
 from core.clock import wall_ms
 from core.dash import trades
 from core.dash.watch import Watch, split_line
 from core.model import Totals
 from core.storage import loads
+from dash_yard import MARKET_MS, MINUTE, DeskExchange, Home, fill, make_app, settings, until
 
 
 @pytest.fixture
@@ -47,7 +47,8 @@ def test_a_row_has_every_field_of_the_contract(yard: Home) -> None:
     bot = yard.record(status="running")
     yard.status(bot, pid=7, last_check={"signal": "BUY", "reasoning": "RSI 29", "why_not": "no funds"})
     row = overview(app_of(yard, {bot: 7}))["bots"][0]
-    wanted = "id name symbol strategy trade_amount mode status profit profit_pct trades win_rate position last_signal why_no_trade last_activity next_check_at warnings errors"
+    wanted = "id name symbol strategy trade_amount mode "
+    wanted += "status profit profit_pct trades win_rate position last_signal why_no_trade last_activity next_check_at warnings errors"
     assert set(wanted.split()) <= set(row)
     assert (row["status"], row["mode"], row["position"]) == ("running", "paper", None)
     assert (row["last_signal"]["signal"], row["last_signal"]["reasoning"], row["why_no_trade"]) == ("BUY", "RSI 29", "no funds")
@@ -86,7 +87,10 @@ def test_totals_never_mix_modes_or_quote_assets(yard: Home) -> None:
         yard.position(yard.record(symbol=symbol, mode=mode), totals=Totals(Decimal(profit), 2, 1, 1))
     app = app_of(yard, TRADING_MODE="testnet", BINANCE_TESTNET_API_KEY="k", BINANCE_TESTNET_API_SECRET="s")
     found = overview(app)["totals"]
-    assert {m: {q: t["profit"] for q, t in quotes.items()} for m, quotes in found.items()} == {"paper": {"USDT": 3, "BTC": Decimal("0.01")}, "testnet": {"USDT": 100}}
+    assert {m: {q: t["profit"] for q, t in quotes.items()} for m, quotes in found.items()} == {
+        "paper": {"USDT": 3, "BTC": Decimal("0.01")},
+        "testnet": {"USDT": 100},
+    }
     assert (found["paper"]["USDT"]["trades"], found["paper"]["USDT"]["win_rate"]) == (4, 50)
 
 
@@ -205,9 +209,11 @@ def test_log_lines_are_told_apart_from_what_only_looks_like_them() -> None:
 def test_details_put_fills_together_to_trades_orders_and_equity(yard: Home) -> None:
     bot = yard.record(amount="500")
     done = [
-        fill(bot, 1, 1, "BUY", "50000", "0.006", fee="0.000006", fee_asset="BTC"), fill(bot, 2, 1, "BUY", "50100", "0.004", fee="0.000004", fee_asset="BTC"),
-        fill(bot, 3, 1, "SELL", "51000", "0.00999", fee="0.5", tag="take_profit"), fill(bot, 4, 2, "BUY", "50000", "0.01"),
-    ]  # fmt: skip
+        fill(bot, 1, 1, "BUY", "50000", "0.006", fee="0.000006", fee_asset="BTC"),
+        fill(bot, 2, 1, "BUY", "50100", "0.004", fee="0.000004", fee_asset="BTC"),
+        fill(bot, 3, 1, "SELL", "51000", "0.00999", fee="0.5", tag="take_profit"),
+        fill(bot, 4, 2, "BUY", "50000", "0.01"),
+    ]
     position = yard.position(bot, [done[3]], trade=2, totals=Totals(Decimal("8.59"), 1, 1, 0))
     yard.journal(position, done)
     found = details(app_of(yard), bot)
@@ -215,10 +221,15 @@ def test_details_put_fills_together_to_trades_orders_and_equity(yard: Home) -> N
     opened, closed = found["trades"]
     assert (opened["open"], opened["profit"], closed["open"], closed["exit_reason"]) == (True, None, False, "take_profit")
     profit = Decimal("0.00999") * 51000 - Decimal("0.5") - Decimal("500.4")
-    assert closed["profit"] == profit and closed["entry_price"] == 50040 and closed["exit_price"] == 51000 and closed["fees"] == {"BTC": Decimal("0.00001"), "USDT": Decimal("0.5")}
+    assert (
+        closed["profit"] == profit
+        and closed["entry_price"] == 50040
+        and closed["exit_price"] == 51000
+        and closed["fees"] == {"BTC": Decimal("0.00001"), "USDT": Decimal("0.5")}
+    )
     assert closed["profit_pct"] == trades.pct(profit, Decimal("500.4"))
     assert [p["value"] for p in found["equity"]] == [500, 500 + profit]
-    assert [f["trade_id"] for f in found["fills"]][0] == done[3].trade_id  # newest first
+    assert found["fills"][0]["trade_id"] == done[3].trade_id  # newest first
     assert len(found["orders"]) == 4
 
 

@@ -14,6 +14,8 @@ from core.dash.trades import ZERO, amount, cash, dec, neat, owned, pct
 from core.dash.watch import BotState
 
 FRESH_MS = 60_000  # a heartbeat's price older than this is not shown as the current one
+SUMS = ("profit", "unrealised", "invested", "open_value", "pots")
+COUNTS = ("trades", "wins", "bots", "running", "positions")
 OPTIONAL = (
     "exchange", "market", "account", "params", "sizing", "timeframe", "lookback", "check_interval", "offset",
     "stop_loss_pct", "take_profit_pct", "cooldown_checks", "limits",
@@ -182,7 +184,7 @@ def totals(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, A
             continue
         t = found.setdefault(r["mode"], {}).setdefault(
             r["quote"],
-            {**dict.fromkeys(("profit", "unrealised", "invested", "open_value", "pots"), ZERO), **dict.fromkeys(("trades", "wins", "bots", "running", "positions"), 0)},
+            {**dict.fromkeys(SUMS, ZERO), **dict.fromkeys(COUNTS, 0)},
         )
         t["profit"] += r["profit"]
         t["trades"] += r["trades"]
