@@ -9,6 +9,7 @@ Sections: answers · routes · the door (hosts, origins, login) · main · login
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import socket
@@ -450,6 +451,8 @@ def main() -> int:
             control.ensure_yard(files, settings)
         except (BotyardError, OSError) as e:
             print(f"The yard could not be started, bots are not watched over: {e}", file=sys.stderr)
+        with contextlib.suppress(BotyardError, OSError):  # the page tells it; here only the logs' tails are read beforehand
+            board.overview()
         shown = "127.0.0.1" if host in ANY_ADDRESS else host
         print(f"Botyard's dashboard: http://{shown}:{port}  (Ctrl-C closes it; bots go on)", flush=True)
         server.run()

@@ -114,7 +114,7 @@ class Board:
         """Tell each desk what the page would like to know next time."""
         for mode in self.market.modes():
             mine = [r for r in rows if r["mode"] == mode]
-            if mine:
+            if mine or mode == "paper":
                 prices = {r["symbol"] for r in mine if r["position"] and r["position"]["price_stale"]}
                 prices |= {r["symbol"] for r in mine if r["position"] and r["status"] != "running"}
                 self.market.desk(mode).wish(prices, {r["symbol"] for r in mine if not r["quote"]})
