@@ -80,7 +80,10 @@ async def _run(exchange: PaperExchange, port: int) -> int:
     except SettingsError as e:
         _complain(*e.problems)
         return EXIT_BAD_ARGUMENTS
-    log.info("paper exchange %s serves %s on http://%s:%d", exchange.installation, exchange.market.source, HOST, port)
+    where = f"paper exchange {exchange.installation} serves {exchange.market.source} on http://{HOST}:{port}"
+    log.info(where)
+    if not log.isEnabledFor(logging.INFO):
+        print(where, flush=True)  # the one line that people wait for, however quiet the log is
     for found in exchange.differing():
         has, says = found["market"] or "empty", found["setting"] or "empty"
         log.warning("%s is %s here; the setting says %s and counts for a new market only (POST /paper/reset)", found["name"], has, says)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 
 from aiohttp import web
 
@@ -37,7 +38,7 @@ class PaperServer:
             await web.TCPSite(self._runner, HOST, self.port).start()
         except OSError as e:
             await self._runner.cleanup()
-            raise SettingsError(f"PAPER_PORT: {HOST}:{self.port} can't be listened on ({e.strerror or e}); end what uses it, or set another port") from e
+            raise SettingsError(f"PAPER_PORT: {HOST}:{self.port} can't be listened on ({os.strerror(e.errno)}); end what uses it, or set another port") from e
         self.port = self._runner.addresses[0][1]
         self._ticker = asyncio.create_task(self._tick())
         return self.port
