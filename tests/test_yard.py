@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -483,6 +484,41 @@ def test_stop_all_stops_bots_without_a_record_too_and_on_demand_yard_and_paper(w
     assert (done["yard"], done["paper"]) == (True, True)
     assert (y.supervisor.unit_pid("yard"), y.supervisor.unit_pid("paper")) == (None, None)
     assert not y.files.exists("data/paper_wanted")
+
+
+def test_stop_all_waits_for_a_start_that_is_just_under_way(with_yard: Yardful) -> None:
+    y = with_yard
+    (bot,) = y.bots("A", status="running")
+    holds = threading.Event()
+
+    def start_slowly() -> None:
+        with locks.action(y.files, "bot_1"):
+            holds.set()
+            until(lambda: y.registry.bot(1)["status"] == "stopped")
+            y.supervisor.start(bot)
+
+    starter = threading.Thread(target=start_slowly)
+    starter.start()
+    assert holds.wait(5)
+    control.stop_all(y.files, y.settings, "a test", y.supervisor)
+    starter.join(5)
+    assert (len(y.runs(1)), y.supervisor.running()) == (1, {})
+
+
+def test_a_disk_that_takes_nothing_keeps_no_bot_from_being_stopped(with_yard: Yardful, monkeypatch: pytest.MonkeyPatch) -> None:
+    y = with_yard
+    (bot,) = y.bots("A", status="running")
+    pid = y.supervisor.start(bot)
+    y.beating(1)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(y.files, "write_json", full)
+    monkeypatch.setattr(y.files, "append_line", full)
+    told = control.stop_bot(y.files, y.settings, 1, "a test", y.supervisor)
+    assert "No space left" in told["warning"]
+    assert not exists(pid)
 
 
 def test_stop_all_stops_what_runs_even_when_the_list_can_not_be_trusted(with_yard: Yardful) -> None:

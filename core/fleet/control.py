@@ -82,10 +82,15 @@ def stop_bot(files: Files, settings: Settings, bot_id: int, by: str, supervisor:
     The warning says so where an open position is now unwatched. Raises NotFound, StopFailed."""
     keeper, registry = supervisor or make_supervisor(files, settings), Registry(files)
     registry.bot(bot_id)
-    with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "stop", bot_id):
-        registry.set_wanted(bot_id, "stopped", f"stop by {by}")
-        keeper.stop(bot_id, by=by, timeout_s=timeout_s)
-    return {"stopped": True, "warning": unwatched(files, bot_id)}
+    begun, warnings = time.monotonic(), []
+    with locks.action(files, f"bot_{bot_id}", timeout_s), _audited(files, by, "stop", bot_id):
+        try:
+            registry.set_wanted(bot_id, "stopped", f"stop by {by}")
+        except OSError as e:  # a full disk must not keep a bot from being stopped
+            warnings.append(f"that it is wanted stopped could not be written ({e.strerror or e}): it may be started again after a reboot")
+        keeper.stop(bot_id, by=by, timeout_s=max(3.0, timeout_s - (time.monotonic() - begun)))
+    warnings.append(unwatched(files, bot_id) or "")
+    return {"stopped": True, "warning": "; ".join(filter(None, warnings)) or None}
 
 
 def restart_bot(files: Files, settings: Settings, bot_id: int, by: str, supervisor: Supervisor | None = None) -> int:
@@ -175,12 +180,15 @@ def stop_all(
         known = {r["id"] for r in registry.bots()}
         for bot_id in sorted(known):  # first of all, so that the yard brings none of them back meanwhile
             registry.set_wanted(bot_id, "stopped", f"stop all by {by}")
-    except StateError as e:
-        problem = str(e)  # a broken list must not keep bots from being stopped
-    running = set(keeper.running())
+    except (StateError, OSError) as e:
+        problem = str(e)  # a broken list or a full disk must not keep bots from being stopped
+    # Also those without a process: the yard may be just about to start one, and holds its action lock.
+    todo = sorted(known | set(keeper.running()))
 
     def stop(bot_id: int) -> dict[str, Any]:
+        was_running = False
         try:
+            was_running = keeper.pid(bot_id) is not None
             if bot_id in known:
                 result = stop_bot(files, settings, bot_id, by, keeper)
             else:  # started by hand, without a record
@@ -190,15 +198,13 @@ def stop_all(
         except (BotyardError, OSError) as e:
             say(f"bot {bot_id}: {e}")
             return {"stopped": False, "warning": None, "error": str(e)}
-        say(f"bot {bot_id} is stopped" + (f": {result['warning']}" if result["warning"] else ""))
+        if was_running or result["warning"]:
+            say(f"bot {bot_id} is stopped" + (f": {result['warning']}" if result["warning"] else ""))
         return {**result, "error": None}
 
-    todo = sorted(running)
     with ThreadPoolExecutor(max_workers=8) as pool:
         results = dict(zip(todo, pool.map(stop, todo), strict=True))
-    for bot_id in known - running:
-        results[bot_id] = {"stopped": True, "warning": None, "error": None}
-    answer: dict[str, Any] = {"bots": dict(sorted(results.items())), "error": problem, "yard": None, "paper": None}
+    answer: dict[str, Any] = {"bots": results, "error": problem, "yard": None, "paper": None}
     if everything:
         for unit in ("yard", "paper"):
             answer[unit] = _stop_unit(files, keeper, unit)

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from core.config import ROOT
 from core.fleet.processes import Handle, ancestors, children, was_started_with
 from core.fleet.supervisor import STARTED, Launched, StartFailed, Supervisor, child_environment, read_output
 
+APPEARS_S = 5.0  # how long a session may take to be listed
 _LINE = re.compile(r"^\s+(\d+)\.(\S+)\s.*\(([^()]*)\)\s*$", re.MULTILINE)
 
 
@@ -70,10 +72,6 @@ class ScreenSupervisor(Supervisor):
         """Every session of this user, dead ones included, of whichever yard."""
         return parse_sessions(self._run("-ls").stdout)  # its exit code says nothing useful
 
-    def _ours(self, unit: str) -> list[Session]:
-        """Sessions that have exactly this unit's name and were started for this home."""
-        return [s for s in self.sessions() if s.name == self.name(unit) and not s.dead and self._of_this_home(s)]
-
     def _of_this_home(self, session: Session) -> bool:
         return was_started_with(session.pid, "BOTYARD_HOME", str(self.files.home.resolve()))
 
@@ -85,8 +83,24 @@ class ScreenSupervisor(Supervisor):
         done = self._run("-U", "-dmS", self.name(unit), *listen, *argv)
         if done.returncode:
             raise StartFailed(f"screen could not start a session for {unit}: {' '.join(done.stdout.split()) or f'exit code {done.returncode}'}")
-        newest = max(self._ours(unit), key=lambda s: s.pid, default=None)
-        return _ScreenLaunch(self, newest, out, bool(listen))
+        return _ScreenLaunch(self, self._appeared(unit, out), out, bool(listen))
+
+    def _appeared(self, unit: str, out: Path) -> Session | None:
+        """The session just asked for, None where it has ended already.
+
+        screen returns before its daemon has made the socket: on a busy machine the session is
+        listed only later. The daemon opens the log after its socket, so a log without a
+        session tells of one that is over."""
+        deadline = time.monotonic() + APPEARS_S
+        while True:
+            begun = out.exists()
+            found = [s for s in self.sessions() if s.name == self.name(unit) and self._of_this_home(s)]
+            alive = [s for s in found if not s.dead]
+            if alive:
+                return max(alive, key=lambda s: s.pid)
+            if (begun and not found) or time.monotonic() >= deadline:
+                return None
+            time.sleep(0.02)
 
     def _can_listen(self) -> bool:
         """-Logfile came with 4.6; macOS ships an older one."""

@@ -198,7 +198,8 @@ class Supervisor(ABC):
         def tell(pid: int) -> None:
             # Before the signal: the bot then knows that one of ours sent it.
             value = {"schema": 1, "pid": pid, "wall_ms": wall_ms(), "by": by}
-            self.files.write_json(note, value, durable=False, keep_previous=False)
+            with contextlib.suppress(OSError):  # a full disk must not keep a bot from being stopped
+                self.files.write_json(note, value, durable=False, keep_previous=False)
 
         self.stop_unit(f"bot_{bot_id}", timeout_s=timeout_s, tell=tell)
         self.files.path(note).unlink(missing_ok=True)
