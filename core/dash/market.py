@@ -26,7 +26,7 @@ log = logging.getLogger("botyard.dash")
 BALANCES_AGE_S = 30.0
 PRICES_AGE_S = 10.0
 SYMBOLS_AGE_S = 600.0
-RETRY_S = 10.0
+RETRY_S = 5.0
 PAPER_WAIT_S = 12.0
 
 MakeClient = Callable[[Mode], Exchange]
@@ -81,7 +81,7 @@ class Desk:
         now = self._monotonic()
         with self._known:
             self._want_prices = {s for s in prices if self._due(s, now)}
-            self._want_symbols = {s for s in symbols if s not in self._symbols and now - self._failed.get(s, -1e12) > RETRY_S * 6}
+            self._want_symbols = {s for s in symbols if s not in self._symbols and now - self._failed.get(s, -1e12) > RETRY_S * 12}
             self._want_balances = now - self._balances_at > BALANCES_AGE_S
             due = bool(self._want_prices or self._want_symbols or self._want_balances)
         if due and not self._ended:
