@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal as D
 
 import pytest
+
 from paper_fixed import MINUTE, START, FixedMarket, Hands, flat
 
 # Prints of the first candles: 100 at 0, 98 at 15 s (the low, by the tie), 102 at 45 s, 101 at 59.999 s; then 101 … 105.

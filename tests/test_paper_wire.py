@@ -6,11 +6,11 @@ import json
 import re
 
 import pytest
-from paper_fixed import FIXTURES, MINUTE, FixedMarket, Hands, flat
 
 from core.paper import signing
 from core.paper.exchange import TABLE
 from core.paper.wire import Request
+from paper_fixed import FIXTURES, MINUTE, FixedMarket, Hands, flat
 
 recorded = pytest.mark.skipif(not FIXTURES.is_dir(), reason="the captures are not there")
 # The recording was made with these.

@@ -11,13 +11,14 @@ import contextlib
 import logging
 import logging.handlers
 import signal
+import socket
 import sys
 import time
 
 from core import config
 from core.errors import EXIT_ALREADY_RUNNING, EXIT_BAD_ARGUMENTS, EXIT_OK, EXIT_STATE_UNREADABLE, AlreadyRunning, SettingsError, StateError
 from core.paper.exchange import PaperExchange
-from core.paper.server import HOST, PaperServer
+from core.paper.server import HOST, PaperServer, listen
 from core.storage import Files
 
 log = logging.getLogger("core.paper")
@@ -56,6 +57,7 @@ def _serve(settings: config.Settings) -> int:
     folder = settings.home / "data" / "paper"
     _log_to(folder, settings.log_level)
     try:
+        sock = listen(settings.paper_port)
         exchange = PaperExchange(settings, folder=folder, reload=config.load)
     except SettingsError as e:
         _complain(*e.problems)
@@ -64,23 +66,19 @@ def _serve(settings: config.Settings) -> int:
         _complain(str(e))
         return EXIT_STATE_UNREADABLE
     try:
-        return asyncio.run(_run(exchange, settings.paper_port))
+        return asyncio.run(_run(exchange, sock))
     finally:
         exchange.close()
 
 
-async def _run(exchange: PaperExchange, port: int) -> int:
+async def _run(exchange: PaperExchange, sock: socket.socket) -> int:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, ended.set)
-    server = PaperServer(exchange, port)
-    try:
-        port = await server.start()
-    except SettingsError as e:
-        _complain(*e.problems)
-        return EXIT_BAD_ARGUMENTS
-    where = f"paper exchange {exchange.installation} serves {exchange.market.source} on http://{HOST}:{port}"
+    server = PaperServer(exchange, sock)
+    await server.start()
+    where = f"paper exchange {exchange.installation} serves {exchange.market.source} on http://{HOST}:{server.port}"
     log.info(where)
     if not log.isEnabledFor(logging.INFO):
         print(where, flush=True)  # the one line that people wait for, however quiet the log is

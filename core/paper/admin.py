@@ -6,12 +6,13 @@ not loopback (DNS rebinding) and requests that a page of another origin sent are
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from core.config import is_loopback
-from core.errors import InputError, NotFound
+from core.errors import InputError, NotFound, Unavailable
 from core.paper import accounts
 from core.paper.clock import LAST_MS
 from core.paper.jsonio import check_keys, number, read_object
@@ -21,6 +22,7 @@ from core.storage import dumps
 if TYPE_CHECKING:
     from core.paper.exchange import PaperExchange
 
+log = logging.getLogger(__name__)
 VERSION = "1"  # of this exchange's own paths
 _JSON = {"Content-Type": "application/json;charset=UTF-8", "Cache-Control": "no-store"}
 Handler = Callable[["PaperExchange", Request], Any]
@@ -134,7 +136,11 @@ def set_clock(x: PaperExchange, request: Request) -> Any:
 
 
 def _catch_up(x: PaperExchange) -> None:
-    x.matching.catch_up(x.matching.symbols_with_orders(), x.clock.now())
+    """Fill what was reached. Where prices can't be had (the real market, offline) the controls work all the same."""
+    try:
+        x.matching.catch_up(x.matching.symbols_with_orders(), x.clock.now())
+    except Unavailable as e:
+        log.warning("prices can't be had for now: %s", e)
 
 
 def reset(x: PaperExchange, request: Request) -> Any:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 
 from aiohttp import web
 
@@ -22,26 +23,35 @@ TICK_S = 0.25
 HOST = "127.0.0.1"
 
 
-class PaperServer:
-    """Serves one exchange on 127.0.0.1. `port` 0 takes a free one; `start` gives the one taken."""
+def listen(port: int) -> socket.socket:
+    """A socket that listens on 127.0.0.1 (`port` 0: a free one); SettingsError when the port is taken.
 
-    def __init__(self, exchange: PaperExchange, port: int):
-        self.exchange, self.port = exchange, port
+    Taken before a market is opened, so that a process that can't serve has begun nothing."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port of a moment ago may be taken again at once
+    try:
+        sock.bind((HOST, port))
+        sock.listen(256)
+    except OSError as e:
+        sock.close()
+        raise SettingsError(f"PAPER_PORT: {HOST}:{port} can't be listened on ({os.strerror(e.errno or 0)}); end what uses it, or set another port") from e
+    return sock
+
+
+class PaperServer:
+    """Serves one exchange on a listening socket (`listen`)."""
+
+    def __init__(self, exchange: PaperExchange, sock: socket.socket):
+        self.exchange, self._sock = exchange, sock
+        self.port = int(sock.getsockname()[1])
         self._runner: web.ServerRunner | None = None
         self._ticker: asyncio.Task[None] | None = None
 
-    async def start(self) -> int:
-        """Listen; SettingsError when the port is taken."""
+    async def start(self) -> None:
         self._runner = web.ServerRunner(web.Server(self._answer, access_log=None), handle_signals=False, shutdown_timeout=0.5)
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, HOST, self.port).start()
-        except OSError as e:
-            await self._runner.cleanup()
-            raise SettingsError(f"PAPER_PORT: {HOST}:{self.port} can't be listened on ({os.strerror(e.errno)}); end what uses it, or set another port") from e
-        self.port = self._runner.addresses[0][1]
+        await web.SockSite(self._runner, self._sock).start()
         self._ticker = asyncio.create_task(self._tick())
-        return self.port
 
     async def stop(self) -> None:
         if self._ticker is not None:
