@@ -233,3 +233,27 @@ def test_a_real_virtual_environment_is_made_and_used_again(tmp_path):
     assert (tmp_path / ".venv/bin/python").exists()
     second = sh("ensure_venv", tmp_path, path)
     assert second.returncode == 0 and second.stderr == ""
+
+
+# --- the README --------------------------------------------------------------------
+
+
+def test_the_readmes_strategy_works_as_it_stands(tmp_path):
+    from market_data import walk
+    from strategies.registry import load
+
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    (tmp_path / "sma_cross_strategy.py").write_text(code, encoding="utf-8")
+    registry = load(tmp_path)
+    assert registry.broken == {}
+    strategy = registry.build("sma_cross", {"slow": 30})
+    signals = strategy.signals(walk(500, seed=2))
+    assert strategy.warmup == 31 and {-1, 0, 1} == set(signals.tolist())
+    assert abs(signals.cumsum()).max() <= 1  # a sale follows a buy and a buy a sale
+
+
+def test_the_readme_names_every_command_and_nothing_that_is_not_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [f.name for f in (ROOT / "utils").glob("*.py") if f.name != "__init__.py" and f"utils/{f.name}" not in text] == []
+    assert [name for name in re.findall(r"python3 ((?:utils/)?\w+\.py)", text) if not (ROOT / name).exists()] == []
