@@ -8,10 +8,10 @@ from decimal import Decimal as D
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paper_fixed import FILTERS, FIXTURES
 
 from core.market import fees, filters
 from core.model import Rules
+from paper_fixed import FILTERS, FIXTURES
 
 RULES = Rules.from_binance(FILTERS)
 
