@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from core.bot.trader import Trader
 
 EXIT_UNEXPECTED = 1
+ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 1.6  # of the two seconds that a signal allows
 log = logging.getLogger("botyard")
 
@@ -108,7 +109,7 @@ class Signals:
         self.trader: Trader | None = None
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in ENDINGS:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGUSR1, self._on_wake)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -124,9 +125,8 @@ class Signals:
             self.trader.clock.wake()
 
     def _watch(self) -> None:
-        endings = {int(signal.SIGTERM), int(signal.SIGINT), int(signal.SIGHUP)}
         while True:
-            numbers = [n for n in os.read(self._read, 64) if n in endings]
+            numbers = [n for n in os.read(self._read, 64) if n in ENDINGS]
             if numbers:
                 break
         done = threading.Event()
@@ -135,6 +135,12 @@ class Signals:
         log.warning("👋 Stopped by %s in the middle of a step; the next start goes on from the files", name)
         self.state.last_word(EXIT_OK, f"stopped by {name} in the middle of a step", name)
         os._exit(EXIT_OK)
+
+
+def all_records(files: Files) -> list[Mapping[str, Any]]:
+    from core.fleet.registry import Registry
+
+    return list(Registry(files).bots())
 
 
 def find_record(files: Files, bot_id: int) -> Mapping[str, Any] | None:
@@ -171,6 +177,23 @@ def run(arguments: argparse.Namespace, settings: Settings, files: Files, state: 
     exchange = BinanceClient(settings, config.mode, config.account)
     clock = RealClock(exchange.time, refresh_s=1.0 if config.mode == "paper" else 60.0)
 
+    def needs(quote: str) -> list[tuple[str, Decimal]]:
+        """What the next entries of this account's wanted bots would spend, this one's among them."""
+        from core.account import pots
+        from core.bot import position
+
+        found = []
+        for other in all_records(files):
+            mine = other["id"] == arguments.bot_id
+            if (mine or other["status"] == "running") and setup.mode_of(other) == config.mode and (other.get("account") or "main") == config.account:
+                try:
+                    file = files.read_json(position.name(other["id"]), schema=position.SCHEMA)
+                except StateError:
+                    file = None
+                if file is None or file.get("quote") == quote:
+                    found.append((str(other["name"]), pots.need_of(other, file)))
+        return found
+
     def read_record() -> Mapping[str, Any] | None:
         try:
             return find_record(files, arguments.bot_id)
@@ -179,7 +202,16 @@ def run(arguments: argparse.Namespace, settings: Settings, files: Files, state: 
             return None
 
     trader = Trader(
-        config, settings, files, exchange, clock, strategy, candles=CandleStore(files.path("data/history.db")), read_record=read_record, state=state
+        config,
+        settings,
+        files,
+        exchange,
+        clock,
+        strategy,
+        candles=CandleStore(files.path("data/history.db")),
+        read_record=read_record,
+        needs=needs,
+        state=state,
     )
     signals.trader = trader
     if signals.heard:
@@ -201,6 +233,8 @@ def main(argv: list[str]) -> int:
         return EXIT_BAD_ARGUMENTS
     files = Files(settings.home)
     lock = files.lock(f"bot_{bot_id}.lock")
+    # A signal between the lock and the ears for it must not end the bot without a last word.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     try:
         lock.acquire()
     except AlreadyRunning as e:
@@ -210,6 +244,7 @@ def main(argv: list[str]) -> int:
     botlog.open_log(files.path(f"bot_{bot_id}.log"), settings.log_level, settings.secrets())
     state = status.Status(files, bot_id)
     signals = Signals(state)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
     code, reason, heard = EXIT_UNEXPECTED, "ended unexpectedly", None
     try:
         run(arguments, settings, files, state, signals)

@@ -15,6 +15,7 @@ import fcntl
 import os
 import struct
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -250,6 +251,12 @@ class Files:
         return Lock(self.path(name))
 
 
+# A POSIX lock knows processes only: two threads of one would both get it, and the first to
+# close the file would free it for everybody.
+_threads: dict[str, threading.Lock] = {}
+_threads_guard = threading.Lock()
+
+
 class Lock:
     """A POSIX record lock on a file: gone with its process, and it tells its holder's pid.
 
@@ -299,11 +306,20 @@ class Lock:
             os.close(fd)
 
     def __enter__(self) -> Lock:
-        self.wait()
+        """Wait for it and hold it, against other processes and against this one's other threads."""
+        with _threads_guard:
+            self._thread = _threads.setdefault(str(self.path.absolute()), threading.Lock())
+        self._thread.acquire()
+        try:
+            self.wait()
+        except BaseException:
+            self._thread.release()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release()
+        self._thread.release()
 
 
 def _ask(fd: int) -> int | None:

@@ -117,7 +117,7 @@ def run_until(world: World, bots: list[Trader], end_ms: int) -> None:
         for bot in bots:
             bot.step()
         world.wall += 2000 if any(bot.position.orders for bot in bots) else 10
-        if any(bot._executor.unresolved for bot in bots):
+        if any(bot.executor.unresolved for bot in bots):
             continue
         due = [d for bot in bots if (d := bot.deadlines()[0]) is not None]
         nearest = min(due, default=end_ms)

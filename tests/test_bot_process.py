@@ -264,7 +264,7 @@ def test_a_testnet_bot_without_keys_ends_with_code_5(home: Home) -> None:
 def test_a_bot_waits_for_an_exchange_that_is_not_there_yet(home: Home) -> None:
     home.bot()
     until(lambda: home.status()["warnings"], "a warning")
-    assert home.status()["warnings"][0]["kind"] == "exchange"
+    assert home.status()["warnings"][0]["kind"] == "start"
     home.paper()
     home.checked(seconds=20)
 

@@ -210,7 +210,7 @@ def test_the_exchange_failing_is_waited_for(tmp_path: Path, clock: toy.StepClock
     for _ in range(20):
         bot.step()
         clock.wait(*bot.deadlines())
-    assert [w["kind"] for w in bot.status.fields["warnings"]] == ["exchange"]
+    assert [w["kind"] for w in bot.status.fields["warnings"]] == ["check"]
     exchange.broken = False
     run_checks(bot, clock, 1)
     assert bot.position.direction == "LONG"

@@ -12,7 +12,7 @@ from decimal import Decimal
 from core.bot import fold
 from core.market import sizing
 from core.market.triggers import touched
-from core.model import ZERO, Decision, Intent, Position, Rules, Symbol, floor_to, opposite, plain
+from core.model import SENDING, ZERO, Decision, Intent, Position, Rules, Symbol, floor_to, opposite, plain
 
 SIZINGS = ("compound", "fixed", "all_available")
 
@@ -53,22 +53,22 @@ def look(position: Position, price: Decimal) -> Decision:
     """A look at stop and target: what the bot does at this price when nobody else guards."""
     if position.direction is None or position.quantity <= 0:
         return Decision()
-    if any(o.role in ("exit", "stop", "target") for o in position.orders):
-        return Decision(why_not="an order out is already on its way")
+    if any(o.status == SENDING or o.request.kind == "MARKET" for o in position.orders):
+        return Decision(why_not="an order is already on its way")
     hit = touched(position.direction, position.stop_loss, position.take_profit, price)
     if hit == "stop_loss":
-        return _out(position, hit, f"price {plain(price)} has reached the stop {plain(position.stop_loss or ZERO)}")
-    if hit == "take_profit":
-        return _out(position, hit, f"price {plain(price)} has reached the target {plain(position.take_profit or ZERO)}")
+        return leave(position, hit, f"price {plain(price)} has reached the stop {plain(position.stop_loss or ZERO)}")
+    if hit == "take_profit" and not any(o.role in ("exit", "target") for o in position.orders):
+        return leave(position, hit, f"price {plain(price)} has reached the target {plain(position.take_profit or ZERO)}")
     return Decision()
 
 
-def _out(position: Position, tag: str, reason: str) -> Decision:
-    return Decision(
-        intents=(Intent("close", side=opposite(position.entry_side), size_all=True, role="exit", tag=tag, reason=reason),),
-        signal="SELL" if position.direction == "LONG" else "BUY",
-        reasoning=reason,
-    )
+def leave(position: Position, tag: str, reason: str) -> Decision:
+    """Out of the whole position at market. Resting orders go first: they lock what is to be
+    sold, and would buy again."""
+    cancels = tuple(Intent("cancel", tag=o.client_id, reason=reason) for o in position.orders)
+    close = Intent("close", side=opposite(position.entry_side), size_all=True, role="exit", tag=tag, reason=reason)
+    return Decision(intents=(*cancels, close), signal="SELL" if position.direction == "LONG" else "BUY", reasoning=reason)
 
 
 def check(signal: str, reasoning: str, plan: Plan, position: Position, symbol: Symbol, price: Decimal, free_quote: Decimal | None) -> Decision:

@@ -268,6 +268,8 @@ class Executor:
             self._asked_wall[order.client_id] = self._wall_ms()
             self._unknown_to_them(order, server_ms)
             return
+        except RateLimited:
+            raise
         except ExchangeError as e:
             self._asked_wall[order.client_id] = self._wall_ms()
             self._not_found.pop(order.client_id, None)  # in a row means in a row
@@ -299,7 +301,7 @@ class Executor:
         if intent.action == "protect":
             return Result("refused", "protect: a stop held at the exchange is not built yet; the bot watches stop and target itself")
         if intent.action == "cancel":
-            order = next((o for o in position.orders if o.tag == intent.tag), None)
+            order = next((o for o in position.orders if intent.tag in (o.tag, o.client_id)), None)
             return self.cancel(order) if order else Result("refused", f"cancel: no open order is tagged {intent.tag!r}")
         kind = intent.kind.upper()
         if kind not in ("MARKET", "LIMIT") or kind not in symbol.order_types:

@@ -119,11 +119,14 @@ def settle(position: Position, price: Decimal, rules: Rules) -> Position:
         return position  # nothing was sold yet: an entry too small to sell waits for its owner
     if any(o.role not in _ENTERING or o.status == SENDING or lacks_fills(position, o) for o in position.orders):
         return position
+    if position.quantity > 0 and sellable(position.quantity, price, rules) > 0:
+        return position
+    return write_off(position)
+
+
+def write_off(position: Position) -> Position:
+    """The trade is closed; what is left of it is dust."""
     left = position.quantity
-    if position.direction == "LONG" and sellable(left, price, rules) > 0:
-        return position
-    if position.direction == "SHORT" and left > 0 and sellable(left, price, rules) > 0:
-        return position
     profit = position.cash
     totals = Totals(
         profit=position.totals.profit + profit,
