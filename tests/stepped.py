@@ -31,6 +31,7 @@ class World:
 
     def __init__(self, home: Path, **values: str):
         self.home = home
+        (home / ".env").touch()  # else the settings of the person who runs the tests would count
         self.settings: Settings = load({"BOTYARD_HOME": str(home), "PAPER_SPEED": "0", **values})
         self.wall = WALL_START
         self.exchange = PaperExchange(self.settings, folder=home / "data" / "paper", wall=lambda: self.wall, monotonic_ns=lambda: self.wall * 1_000_000)

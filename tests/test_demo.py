@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from dotenv import dotenv_values
-from processes import ROOT
-from stepped import World, run_until
 
 from core.account import ledger
 from core.storage import loads
+from processes import ROOT
+from stepped import World, run_until
 
 
 def test_every_bot_as_shipped_trades_within_its_first_six_checks(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-import toy
-from stepped import World
 
+import toy
 from core.errors import ExchangeError, NotFound, OrderNotFound, OutcomeUnknown, Refused, Unavailable
 from core.exchange import Exchange
 from core.model import TERMINAL, OrderRequest, Venue
+from stepped import World
 
 D = Decimal
 

@@ -17,9 +17,7 @@ RULES = Rules.from_binance(FILTERS)
 
 
 def broken(side="BUY", kind="LIMIT", quantity="1", price="100", average="100", last="100", rules=RULES, **more):
-    return filters.violation(
-        rules, side, kind, D(quantity), None if price is None else D(price), None if average is None else D(average), D(last), **more
-    )
+    return filters.violation(rules, side, kind, D(quantity), None if price is None else D(price), None if average is None else D(average), D(last), **more)
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,7 @@ def test_strategies_see_neither_the_exchange_nor_the_disk():
     for name in [m for m in MODULES if inside(m, "strategies")]:
         wrong += [f"{name}:{line} imports {target}" for target, line in imports(name) if any(inside(target, f) for f in forbidden)]
     # The registry reads the strategies' own files, nothing else.
-    opened = [
-        n for n in MODULES if inside(n, "strategies") for c in ast.walk(tree(n)) if isinstance(c, ast.Call) and getattr(c.func, "id", "") == "open"
-    ]
+    opened = [n for n in MODULES if inside(n, "strategies") for c in ast.walk(tree(n)) if isinstance(c, ast.Call) and getattr(c.func, "id", "") == "open"]
     assert wrong + opened == []
 
 

@@ -188,6 +188,7 @@ def test_lines_are_cut_and_answers_held_on_the_socket(home):
 
 def test_one_process_a_home_a_taken_port_and_bad_settings_are_told_apart(home, tmp_path):
     with serving(home) as server:
+
         def run(**changed):
             done = subprocess.run([sys.executable, "-m", "core.paper"], cwd=ROOT, env={**server.env, **changed}, capture_output=True, text=True, timeout=30)
             return done.returncode, done.stderr

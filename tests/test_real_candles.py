@@ -8,11 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from market_data import shared
-from stepped import World, run_until
 
 from core.account import ledger
 from core.config import market_time
+from market_data import shared
+from stepped import World, run_until
 
 D = Decimal
 DAY = 86_400_000

@@ -226,7 +226,7 @@ def test_a_field_out_of_its_range_is_refused_by_name(registry: Registry, field: 
         registry.create({**GOOD, field: bad})
 
 
-NAMES = ['"quotes" and \'more\'', "🤖🚀 bot", "<script>alert(1)</script>", "a;rm -rf /", "$(id) `id`", "Ünïcödé 机器人", "../../etc", "x" * 60]
+NAMES = ["\"quotes\" and 'more'", "🤖🚀 bot", "<script>alert(1)</script>", "a;rm -rf /", "$(id) `id`", "Ünïcödé 机器人", "../../etc", "x" * 60]
 
 
 @pytest.mark.parametrize("name", NAMES)

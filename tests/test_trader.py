@@ -7,9 +7,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+
 import toy
 from bots import Script, run_checks, trader
-
 from core.account import ledger
 from core.bot import schedule
 from core.errors import StateError

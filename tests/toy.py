@@ -7,7 +7,6 @@ answers on purpose.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
@@ -28,7 +27,6 @@ class StepClock:
     def __init__(self, start_ms: int = 1_700_000_000_000):
         self.now = start_ms
         self.woken = False
-        self.on_wait: Callable[[], None] = lambda: None
 
     def wall_ms(self) -> int:
         return self.now
@@ -37,7 +35,6 @@ class StepClock:
         return self.now
 
     def wait(self, market_deadline: int | None, wall_deadline: int | None) -> None:
-        self.on_wait()
         if self.woken:
             self.woken = False
             return
