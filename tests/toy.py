@@ -127,7 +127,7 @@ class ToyExchange(Exchange):
         assert request.price is not None
         return self.last <= request.price if request.side == "BUY" else self.last >= request.price
 
-    def _fill(self, client_id: str, price: Decimal, share: Decimal = D(1)) -> None:
+    def _fill(self, client_id: str, price: Decimal, share: Decimal = Decimal(1)) -> None:
         request, update = self.orders[client_id]
         assert request.quantity is not None
         quantity = request.quantity - update.executed if share == 1 else (request.quantity * share).quantize(D("0.001"))
