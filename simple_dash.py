@@ -800,7 +800,7 @@ function reach() {
     $("loading").textContent = "Nothing could be read.";
   }
   link.className = "pill " + (lost ? "bad" : lastGood ? "good" : "");
-  link.textContent = lost ? "not live" : lastGood ? "live" : "connecting";
+  link.textContent = lost ? "no connection" : lastGood ? "up to date" : "connecting";
 }
 document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
 setInterval(() => { if (failing) reach(); tick(); }, 1000);

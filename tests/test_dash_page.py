@@ -183,16 +183,16 @@ def test_when_the_dashboard_is_gone_nothing_is_shown_as_live(shown: Shown) -> No
     shown.home.record()
     shown.open()
     shown.wait("BTC Bot")
-    assert shown.text("#link") == "live"
+    assert shown.text("#link") == "up to date"
     # The browser is told that there is no network: the same to it as a dashboard that is gone.
     shown.driver.set_network_conditions(offline=True, latency=0, throughput=0)
     try:
-        shown.wait("not live", "#link")
+        shown.wait("no connection", "#link")
         shown.wait("can't be reached", "#gone")
         assert shown.one("body.stale") is not None and "old" in shown.text("#gone")
     finally:
         shown.driver.set_network_conditions(offline=False, latency=0, throughput=-1)
-    until(lambda: shown.text("#link") == "live")
+    until(lambda: shown.text("#link") == "up to date")
     assert not shown.one("#gone").is_displayed()
 
 
@@ -202,7 +202,7 @@ def test_a_broken_list_of_bots_is_told_on_the_page(shown: Shown) -> None:
     shown.wait("BTC Bot")
     shown.home.files.path("active_bots.json").write_text("[{")
     shown.wait("active_bots.json", "#broken")
-    assert shown.text("#link") == "not live"
+    assert shown.text("#link") == "no connection"
 
 
 @pytest.mark.parametrize("width", [1400, 420])
