@@ -156,7 +156,8 @@ class BinanceClient(Exchange):
     ):
         self.settings, self.mode = settings, mode
         self.venue = Venue("binance", "spot", account, mode)
-        self.capabilities = Capabilities()
+        kinds = frozenset({"MARKET", "LIMIT", "LIMIT_MAKER", "STOP_LOSS", "STOP_LOSS_LIMIT"})
+        self.capabilities = Capabilities(order_kinds=kinds, protection=True)
         self.url = base_url(settings, mode)
         key, secret = settings.keys(mode)
         if mode != "paper" and not (key and secret):
@@ -266,11 +267,31 @@ class BinanceClient(Exchange):
         """Send one order, once. `latest_ms` (server time): the latest time stamp it may carry."""
         if request.kind not in self.capabilities.order_kinds:
             raise Unsupported(f"Order type {request.kind} is not built for Binance spot yet; use one of {', '.join(sorted(self.capabilities.order_kinds))}")
+        return self._stamped(latest_ms, lambda: parse_order(self._client.create_order(**order_params(request), newOrderRespType="FULL")))
+
+    def place_pair(self, target: OrderRequest, stop: OrderRequest, list_id: str, latest_ms: int | None = None) -> tuple[Update, ...]:
+        """An OCO by `POST /api/v3/orderList/oco`: the two legs as above and below the price.
+
+        Selling, the target (LIMIT_MAKER) lies above and the stop below; buying, the other way round."""
+        above, below = (target, stop) if target.side == "SELL" else (stop, target)
+        params = {"symbol": target.symbol, "side": target.side, "quantity": plain(target.quantity or ZERO), "listClientOrderId": list_id}
+        for where, leg in (("above", above), ("below", below)):
+            params |= {f"{where}Type": leg.kind, f"{where}ClientOrderId": leg.client_id}
+            if leg.price is not None:
+                params[f"{where}Price"] = plain(leg.price)
+            if leg.stop_price is not None:
+                params[f"{where}StopPrice"] = plain(leg.stop_price)
+            if leg.life is not None and leg.kind.endswith("_LIMIT"):
+                params[f"{where}TimeInForce"] = leg.life
+        return self._stamped(latest_ms, lambda: parse_list(self._client.create_oco_order(**params, newOrderRespType="RESULT")))
+
+    def _stamped(self, latest_ms: int | None, call: Callable[[], T]) -> T:
+        """Send what changes something, held back if it would be stamped later than `latest_ms`."""
         self.measure_offset()
         wire = self._client.session.get_adapter(self.url)
         wire.latest_order_ms = latest_ms
         try:
-            return self._send(lambda: parse_order(self._client.create_order(**order_params(request), newOrderRespType="FULL")))
+            return self._send(call)
         finally:
             wire.latest_order_ms = None
 
@@ -281,7 +302,16 @@ class BinanceClient(Exchange):
 
     def cancel(self, symbol: str, client_id: str) -> Update:
         self.measure_offset()
-        return self._send(lambda: parse_order(self._client.cancel_order(symbol=symbol, origClientOrderId=client_id), client_id))
+
+        def ask() -> Update:
+            answer = self._client.cancel_order(symbol=symbol, origClientOrderId=client_id)
+            if "orderReports" not in answer:
+                return parse_order(answer, client_id)
+            # One leg of a pair: the whole list was cancelled.
+            reports = {r.get("origClientOrderId") or r["clientOrderId"]: r for r in answer["orderReports"]}
+            return parse_order(reports[client_id], client_id)
+
+        return self._send(ask)
 
     # --- the names that scripts use -------------------------------------------------
 
@@ -488,6 +518,11 @@ def parse_trade(row: dict[str, Any]) -> Fill:
         time_ms=int(row["time"]),
         maker=bool(row["isMaker"]),
     )
+
+
+def parse_list(answer: dict[str, Any]) -> tuple[Update, ...]:
+    """An order list's answer: an update for each of its orders."""
+    return tuple(parse_order(r) for r in answer["orderReports"])
 
 
 class PublicClient:

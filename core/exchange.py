@@ -84,9 +84,16 @@ class Exchange(ABC):
         `latest_ms` (the exchange's wall clock): a request that would be stamped later is held
         back, because the intent on disk says until when it may still arrive."""
 
+    def place_pair(self, target: OrderRequest, stop: OrderRequest, list_id: str, latest_ms: int | None = None) -> tuple[Update, ...]:
+        """Send a target and a stop of which one ends the other (an OCO), once, as one request.
+
+        Both are of the same symbol, side and quantity. Raises as `place` does; `Unsupported`
+        where `capabilities.protection` is False."""
+        raise Unsupported(f"{self.venue.exchange} {self.venue.market} can't hold a target and a stop as a pair")
+
     @abstractmethod
     def cancel(self, symbol: str, client_id: str) -> Update:
-        """Cancel one open order; `OrderNotFound` when none is open under this id."""
+        """Cancel one open order (its pair goes with it); `OrderNotFound` when none is open under this id."""
 
     @abstractmethod
     def order(self, symbol: str, client_id: str) -> Update:
