@@ -14,6 +14,8 @@ from core.market import sizing
 from core.market.triggers import touched
 from core.model import SENDING, ZERO, Decision, Intent, Position, Rules, Symbol, floor_to, opposite, plain
 
+LOOKS_BEYOND = 2
+PROTECTIONS = ("exchange", "bot")
 SIZINGS = ("compound", "fixed", "all_available")
 
 
@@ -26,6 +28,7 @@ class Plan:
     stop_loss_pct: Decimal | None = Decimal(2)
     take_profit_pct: Decimal | None = Decimal(5)
     cooldown_checks: int = 1
+    protection: str = "exchange"  # who holds stop and target, where the exchange can: exchange or bot
 
 
 def pot(plan: Plan, position: Position) -> Decimal:
@@ -49,16 +52,21 @@ def entry_budget(plan: Plan, position: Position, symbol: Symbol, price: Decimal,
     return min(budget, largest), ""
 
 
-def look(position: Position, price: Decimal) -> Decision:
-    """A look at stop and target: what the bot does at this price when nobody else guards."""
+def look(position: Position, price: Decimal, looks_beyond: int = 0) -> Decision:
+    """A look at stop and target: what the bot does at this price when nobody else guards.
+
+    `looks_beyond`: looks before this one that saw the price beyond the same level. Where the
+    exchange holds the stop, the bot acts only when that did nothing for two looks."""
     if position.direction is None or position.quantity <= 0:
         return Decision()
     if any(o.status == SENDING or o.request.kind == "MARKET" for o in position.orders):
         return Decision(why_not="an order is already on its way")
     hit = touched(position.direction, position.stop_loss, position.take_profit, price)
+    if hit and looks_beyond < LOOKS_BEYOND - 1 and any(o.role == "stop" for o in position.orders):
+        return Decision(why_not="the exchange holds the stop")
     if hit == "stop_loss":
         return leave(position, hit, f"price {plain(price)} has reached the stop {plain(position.stop_loss or ZERO)}")
-    if hit == "take_profit" and not any(o.role in ("exit", "target") for o in position.orders):
+    if hit == "take_profit" and (looks_beyond or not any(o.role in ("exit", "target") for o in position.orders)):
         return leave(position, hit, f"price {plain(price)} has reached the target {plain(position.take_profit or ZERO)}")
     return Decision()
 
@@ -82,17 +90,13 @@ def check(signal: str, reasoning: str, plan: Plan, position: Position, symbol: S
 
     if signal not in ("BUY", "SELL"):
         return hold("")
-    if position.orders:
+    if any(o.role not in ("stop", "target") or o.status == SENDING for o in position.orders):
         return hold("an order is still open")
     if position.direction is not None:
         against = "SELL" if position.direction == "LONG" else "BUY"
         if signal != against:
             return hold(f"already {position.direction.lower()}")
-        return Decision(
-            intents=(Intent("close", side=opposite(position.entry_side), size_all=True, role="exit", tag="signal", reason=reasoning),),
-            signal=signal,
-            reasoning=reasoning,
-        )
+        return replace(leave(position, "signal", reasoning), signal=signal)
     if signal == "SELL":
         return hold("nothing to sell")
     if position.cooldown > 0:

@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from core.bot import fold
+from core.bot.ids import client_id
 from core.bot.journal import Journal
 from core.bot.position import PositionStore
-from core.errors import ExchangeError, OrderNotFound, OutcomeUnknown, RateLimited, Refused, Unavailable, Unsupported
+from core.errors import ExchangeError, OrderNotFound, OutcomeUnknown, RateLimited, Refused, Unavailable
 from core.exchange import Exchange
-from core.market import sizing
-from core.model import REJECTED, SENDING, ZERO, Fill, Intent, Order, OrderRequest, Position, Role, Side, Symbol, Update, floor_to, plain
+from core.model import REJECTED, SENDING, ZERO, Fill, Order, OrderRequest, Position, Role, Side, Update, plain
 
 log = logging.getLogger("botyard.orders")
 
@@ -37,32 +37,28 @@ NOT_FOUND_IN_A_ROW = 8
 ASK_EVERY_MS = 500  # an order whose outcome is unknown
 WATCH_EVERY_MS = 2000  # an order that rests at the exchange
 
-_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """An order to be sent, before it has an id. Sizes and prices as in OrderRequest."""
 
-def base36(number: int) -> str:
-    digits = ""
-    while number:
-        number, rest = divmod(number, 36)
-        digits = _ALPHABET[rest] + digits
-    return digits or "0"
+    side: Side
+    kind: str
+    role: Role
+    tag: str
+    quantity: Decimal | None = None
+    quote_quantity: Decimal | None = None
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    life: str | None = None
 
+    def request(self, own_id: str, symbol: str) -> OrderRequest:
+        return OrderRequest(own_id, symbol, self.side, self.kind, self.quantity, self.quote_quantity, self.price, self.stop_price, self.life)
 
-def client_id(installation: str, bot_id: int, number: int, wall_ms: int) -> str:
-    """Installation, bot, counter and wall time: attributable, and never the same twice even
-    where an old copy of the position file is restored (36 characters at most)."""
-    made = f"by{installation}-{bot_id}-{number}-{base36(wall_ms)}"
-    if len(made) > 36:
-        raise ValueError(f"client order id {made} is longer than 36 characters")
-    return made
-
-
-def owner_of(order_client_id: str, installation: str) -> int | None:
-    """The bot of this yard that an order id belongs to, None for a foreign one."""
-    parts = order_client_id.split("-")
-    if len(parts) == 4 and parts[0] == f"by{installation}" and parts[1].isdigit():
-        return int(parts[1])
-    return None
+    def words(self, position: Position) -> str:
+        size = f"{plain(self.quantity)} {position.base}" if self.quantity is not None else f"for {plain(self.quote_quantity or ZERO)} {position.quote}"
+        stop = f" stop {plain(self.stop_price)}" if self.stop_price is not None else ""
+        return f"{self.side} {self.kind} {size}{stop}" + (f" @ {plain(self.price)}" if self.price is not None else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,65 +113,61 @@ class Executor:
 
     # --- sending --------------------------------------------------------------------
 
-    def send(
-        self,
-        side: Side,
-        kind: str,
-        role: Role,
-        tag: str,
-        *,
-        quantity: Decimal | None = None,
-        quote_quantity: Decimal | None = None,
-        price: Decimal | None = None,
-        life: str | None = None,
-        change: Callable[[Position], Position] = lambda p: p,
-    ) -> Result:
+    def send(self, leg: Leg, change: Callable[[Position], Position] = lambda p: p) -> Result:
         """Write the intent, send it once, book what is told. `change` goes into the first write."""
-        position = self.position
+        return self._send((leg,), change, lambda requests, latest: (self.exchange.place(requests[0], latest),))
+
+    def send_pair(self, target: Leg, stop: Leg, change: Callable[[Position], Position] = lambda p: p) -> Result:
+        """The same for a target and a stop that the exchange holds as one."""
+
+        def place(requests: tuple[OrderRequest, ...], latest: int) -> tuple[Update, ...]:
+            return self.exchange.place_pair(requests[0], requests[1], requests[0].client_id + "L", latest)
+
+        return self._send((target, stop), change, place)
+
+    def _send(
+        self,
+        legs: tuple[Leg, ...],
+        change: Callable[[Position], Position],
+        place: Callable[[tuple[OrderRequest, ...], int], tuple[Update, ...]],
+    ) -> Result:
         wall = self._wall_ms()
         try:
             now = self.exchange.request_time_ms()
         except ExchangeError as e:
             return Result("not_sent", f"not sent, the exchange could not be reached: {e}")
         latest = now + LATEST_MS
-        request = OrderRequest(
-            client_id=client_id(self.installation, position.bot_id, position.next_order, wall),
-            symbol=position.symbol,
-            side=side,
-            kind=kind,
-            quantity=quantity,
-            quote_quantity=quote_quantity,
-            price=price,
-            life=life,
-        )
-        order = Order(
-            request,
-            role,
-            tag,
-            SENDING,
-            created_ms=self._market_ms(),
-            wall_created_ms=wall,
-            not_found_final_after_ms=latest + self.exchange.recv_window_ms() + GRACE_MS,
-        )
-        self.store.save(change(fold.begin(position, order)))
-        size = f"{plain(quantity)} {position.base}" if quantity is not None else f"for {plain(quote_quantity or ZERO)} {position.quote}"
-        log.info("📤 ORDER SENT: %s %s %s%s (%s, %s)", side, kind, size, f" @ {plain(price)}" if price is not None else "", tag or role, request.client_id)
-        self._asked_wall[request.client_id] = self._wall_ms()
+        final_after = latest + self.exchange.recv_window_ms() + GRACE_MS
+        position, requests = self.position, []
+        for leg in legs:
+            request = leg.request(client_id(self.installation, position.bot_id, position.next_order, wall), position.symbol)
+            order = Order(request, leg.role, leg.tag, SENDING, created_ms=self._market_ms(), wall_created_ms=wall, not_found_final_after_ms=final_after)
+            position = fold.begin(position, order)
+            requests.append(request)
+        self.store.save(change(position))
+        for leg, request in zip(legs, requests, strict=True):
+            log.info("📤 ORDER SENT: %s (%s, %s)", leg.words(position), leg.tag or leg.role, request.client_id)
+            self._asked_wall[request.client_id] = self._wall_ms()
+        ids = tuple(r.client_id for r in requests)
         try:
-            update = self.exchange.place(request, latest)
+            updates = place(tuple(requests), latest)
         except OutcomeUnknown as e:
-            log.warning("❓ The answer to order %s was lost (%s): asking the exchange what became of it", request.client_id, e)
-            self._asked_wall.pop(request.client_id, None)
-            return Result("unknown", str(e), request.client_id)
+            log.warning("❓ The answer to order %s was lost (%s): asking the exchange what became of it", ids[0], e)
+            for known in ids:
+                self._asked_wall.pop(known, None)
+            return Result("unknown", str(e), ids[0])
         except (Unavailable, Refused) as e:
-            self.store.save(fold.drop(self.position, request.client_id))
+            position = self.position
+            for known in ids:
+                position = fold.drop(position, known)
+            self.store.save(position)
             if isinstance(e, Unavailable) and not isinstance(e, RateLimited):
                 log.warning("⚠️ ORDER NOT SENT: %s", e)
-                return Result("not_sent", str(e), request.client_id)
+                return Result("not_sent", str(e), ids[0])
             log.warning("⛔ ORDER REFUSED: %s", e)
-            return Result("refused", str(e), request.client_id)
-        fills = self.book(update)
-        return Result("done", update.status, request.client_id, fills)
+            return Result("refused", str(e), ids[0])
+        fills = tuple(f for update in updates for f in self.book(update))
+        return Result("done", updates[0].status, ids[0], fills)
 
     def cancel(self, order: Order) -> Result:
         """Cancel a resting order and book whatever had filled before."""
@@ -199,7 +191,7 @@ class Executor:
         if symbol != self.position.symbol:
             raise Refused(f"this bot trades {self.position.symbol}, not {symbol}")
         entering = self.position.direction is None or side == self.position.entry_side
-        result = self.send("BUY" if side == "BUY" else "SELL", "MARKET", "entry" if entering else "exit", "by script", quantity=qty)
+        result = self.send(Leg("BUY" if side == "BUY" else "SELL", "MARKET", "entry" if entering else "exit", "by script", quantity=qty))
         if result.outcome == "unknown":
             raise OutcomeUnknown(result.text)
         if result.outcome != "done":
@@ -228,6 +220,8 @@ class Executor:
             # Journaled now; the list is dropped by the next write of the file, whenever that is.
             self.store.position = replace(after, unjournaled=())
             self._on_fills(before, order, news, after)
+            for other in after.orders:  # its pair may be over with it
+                self._asked_wall.pop(other.client_id, None)
         return news
 
     def _fetch_fills(self, position: Position, order: Order) -> Position:
@@ -290,87 +284,3 @@ class Executor:
             log.warning("🔎 Order %s never reached the exchange (%d answers): it is taken back", order.client_id, count)
             self._not_found.pop(order.client_id, None)
             self.book(Update(order.client_id, REJECTED, reason="never reached the exchange"))
-
-    # --- intents -----------------------------------------------------------------------------
-
-    def carry_out(self, intent: Intent, symbol: Symbol, price: Decimal) -> Result:
-        """One intent, or a refusal that names what can't be done."""
-        position = self.position
-        if intent.action == "none":
-            return Result("done")
-        if intent.action == "protect":
-            return Result("refused", "protect: a stop held at the exchange is not built yet; the bot watches stop and target itself")
-        if intent.action == "cancel":
-            order = next((o for o in position.orders if intent.tag in (o.tag, o.client_id)), None)
-            return self.cancel(order) if order else Result("refused", f"cancel: no open order is tagged {intent.tag!r}")
-        kind = intent.kind.upper()
-        if kind not in ("MARKET", "LIMIT") or kind not in symbol.order_types:
-            return Result("refused", f"{intent.action}: {symbol.name} takes no {intent.kind} orders")
-        if kind == "LIMIT" and (intent.price is None or intent.life not in self.exchange.capabilities.lives):
-            return Result("refused", f"{intent.action}: a limit order needs a price and a life of {', '.join(sorted(self.exchange.capabilities.lives))}")
-        if intent.side is None:
-            return Result("refused", f"{intent.action}: the side is missing")
-        leaving = intent.action in ("close", "reduce") or intent.role in ("exit", "stop", "target")
-        if not leaving and intent.side == "SELL" and not self.exchange.capabilities.shorts:
-            return Result("refused", f"{intent.action}: {self.exchange.venue.exchange} {self.exchange.venue.market} has no shorts")
-        try:
-            quantity, quote = self._size(intent, symbol, price, leaving)
-        except Unsupported as e:
-            return Result("refused", str(e))
-        except ExchangeError as e:
-            return Result("not_sent", f"{intent.action}: the balance can't be read: {e}")
-        limit = intent.price if kind == "LIMIT" else None
-        if limit is not None:
-            limit = floor_to(limit, symbol.rules.tick)
-        return self.send(
-            intent.side,
-            kind,
-            intent.role,
-            intent.tag,
-            quantity=quantity,
-            quote_quantity=quote,
-            price=limit,
-            life=intent.life if kind == "LIMIT" else None,
-            change=lambda p: (
-                replace(p, initial_investment=quote or (quantity or ZERO) * price) if not p.has_traded and not leaving and not p.initial_investment else p
-            ),
-        )
-
-    def _size(self, intent: Intent, symbol: Symbol, price: Decimal, leaving: bool) -> tuple[Decimal | None, Decimal | None]:
-        market = intent.kind == "market"
-        at = intent.price if intent.price is not None and not market else price
-        if leaving:
-            return self._exit_size(intent, symbol, at, market), None
-        if intent.size_base is not None:
-            wanted = floor_to(intent.size_base, sizing.quantity_step(symbol.rules, market))
-            if sizing.sellable(wanted, at, symbol.rules, market) <= 0:
-                raise Unsupported(f"{intent.action}: {plain(intent.size_base)} {symbol.base} is below the symbol's minimum")
-            return wanted, None
-        if intent.size_quote is None:
-            raise Unsupported(f"{intent.action}: an entry needs a size in {symbol.quote} or {symbol.base}")
-        if market and self.exchange.capabilities.quote_sized:
-            return None, floor_to(intent.size_quote, Decimal(1).scaleb(-symbol.quote_precision))
-        quantity = sizing.quantity_for(intent.size_quote, at, symbol.rules)
-        if sizing.sellable(quantity, at, symbol.rules, market) <= 0:
-            raise Unsupported(f"{intent.action}: {plain(intent.size_quote)} {symbol.quote} buys less than the symbol's minimum")
-        return quantity, None
-
-    def _exit_size(self, intent: Intent, symbol: Symbol, price: Decimal, market: bool) -> Decimal:
-        """Sell what is owned, capped by the free balance, floored to the step (DESIGN §1.4)."""
-        position = self.position
-        owned = position.quantity if position.direction else ZERO
-        wanted = min(owned, intent.size_base) if intent.size_base is not None else owned
-        if intent.size_quote is not None:
-            wanted = min(owned, intent.size_quote / price)
-        if position.direction == "SHORT":
-            return floor_to(wanted, sizing.quantity_step(symbol.rules, market))
-        balance = self.exchange.balances().get(symbol.base)
-        free = balance.free if balance else ZERO
-        amount = sizing.sellable(min(wanted, free), price, symbol.rules, market)
-        if amount > 0:
-            return amount
-        if free < wanted and sizing.sellable(wanted, price, symbol.rules, market) > 0:
-            raise Unsupported(
-                f"{intent.action}: the bot owns {plain(owned)} {symbol.base}, but only {plain(free)} are free: somebody sold, moved or locked them"
-            )
-        raise Unsupported(f"{intent.action}: {plain(wanted)} {symbol.base} is below what {symbol.name} lets be sold")

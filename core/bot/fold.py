@@ -142,6 +142,7 @@ def write_off(position: Position) -> Position:
         dust_in=ZERO,
         stop_loss=None,
         take_profit=None,
+        protection="bot",
         totals=totals,
         opened_ms=None,
         orders=tuple(replace(o, trade=position.trade + 1) for o in position.orders),

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from core.bot import schedule
-from core.bot.decisions import SIZINGS, Plan
+from core.bot.decisions import PROTECTIONS, SIZINGS, Plan
 from core.config import TIMEFRAMES, Settings
 from core.errors import SettingsError
 from core.model import MODES, Mode
@@ -89,6 +89,9 @@ def build(
     sizing = record.get("sizing") or "compound"
     if sizing not in SIZINGS:
         problems.append(f"sizing: {sizing!r} must be one of {', '.join(SIZINGS)}")
+    guarded_by = record.get("protection") or "exchange"
+    if guarded_by not in PROTECTIONS:
+        problems.append(f"protection: {guarded_by!r} must be one of {', '.join(PROTECTIONS)}")
     if not trade_amount.is_finite() or trade_amount <= 0:
         problems.append(f"TRADE_AMOUNT: {trade_amount} must be a number above 0")
     if problems:
@@ -108,6 +111,7 @@ def build(
             stop_loss_pct=number("stop_loss_pct", settings.stop_loss_pct),
             take_profit_pct=number("take_profit_pct", settings.take_profit_pct),
             cooldown_checks=1 if cooldown is None else int(cooldown),
+            protection=guarded_by,
         ),
         timeframe=timeframe,
         kline_limit=int(record.get("lookback") or settings.kline_limit),

@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from core.account import ledger, pots
-from core.bot import commands, decisions, fold, schedule, setup, status
+from core.bot import commands, decisions, fold, intents, protection, schedule, setup, status
 from core.bot.execution import Executor, Result
 from core.bot.feed import Feed
 from core.bot.journal import Journal
@@ -39,7 +39,7 @@ log = logging.getLogger("botyard")
 
 HEARTBEAT_MS = 2000
 LOOK_FLOOR_MS = 1000  # looks are never more often than once a wall second
-RETRY_MS = {"check": 5000, "look": 1000, "orders": 1000, "commands": 1000, "start": 5000}
+RETRY_MS = {"check": 5000, "look": 1000, "protect": 1000, "orders": 1000, "commands": 1000, "start": 5000}
 RULES_AGE_MS = 3_600_000
 LONGEST_EXIT_PAUSE_MS = 60_000
 
@@ -85,6 +85,8 @@ class Trader:
         self._retry_wall: dict[str, int] = {}  # what failed at the exchange is not tried before
         self._quiet_until_wall = 0  # the exchange asked for silence
         self._exit_failures = 0
+        self._unprotectable: int | None = None  # the trade whose pair the exchange refused, until the next check
+        self._looks_beyond = 0
         self._beat_wall = -HEARTBEAT_MS
 
     # --- what others call -------------------------------------------------------------
@@ -200,6 +202,7 @@ class Trader:
         """Everything that is due now, each by itself: what fails is tried again later."""
         self._try("orders", lambda: self.executor.unresolved or bool(self.position.orders), self.executor.resolve)
         self._try("commands", lambda: True, self._obey)
+        self._try("protect", self._protect_due, self._protect)
         self._try("look", self._look_due, self._look)
         self._try("check", self._check_due, lambda: self._check(self._due_slot()))
         if self.guard and self.position.idle:
@@ -310,9 +313,9 @@ class Trader:
         return not self.guard and (self._slot_done is None or self._due_slot() > self._slot_done)
 
     def _watching(self) -> bool:
-        """Stop and target are this bot's to watch."""
+        """There is a stop or a target: this bot looks, also at what the exchange holds."""
         p = self.position
-        return p.direction is not None and p.protection != "exchange" and (p.stop_loss is not None or p.take_profit is not None)
+        return p.direction is not None and (p.stop_loss is not None or p.take_profit is not None)
 
     def _look_due(self) -> bool:
         if not self._watching():
@@ -321,6 +324,31 @@ class Trader:
             return False
         return self.clock.market_ms() >= schedule.look_after(self._last_look_ms, self.config.risk_interval_s * 1000)
 
+    # --- protection at the exchange -----------------------------------------------------------------
+
+    def _protect_due(self) -> bool:
+        p = self.position
+        managed = self.strategy is not None and self.strategy.manages_position
+        if managed or self.config.plan.protection != "exchange" or p.direction is None or p.quantity <= 0 or p.stop_loss is None:
+            return False
+        return not p.orders and p.trade != self._unprotectable
+
+    def _protect(self) -> None:
+        p = self.position
+        if p.protection == "exchange":
+            text = f"The stop of {p.symbol} was taken away at the exchange by somebody else; it is placed again"
+            log.warning("⚠️ %s", text)
+            self.teller.event("protection", f"{self.config.name}: {text}", p.bot_id, self.symbol, "risk")
+        result = protection.protect(self.executor, self.symbol)
+        if result.outcome == "done":
+            self.status.clear("protection")
+            log.info("🛡️ PROTECTED: stop and target lie at the exchange")
+        elif result.outcome == "refused":
+            self._unprotectable = p.trade
+            self.teller.warn("protection", f"The exchange can't hold the stop ({result.text}); this bot watches it itself", self.config, self.symbol)
+        else:
+            self._retry_wall["protect"] = self.clock.wall_ms() + RETRY_MS["protect"]
+
     # --- the look and the check --------------------------------------------------------------------
 
     def _look(self) -> None:
@@ -328,7 +356,8 @@ class Trader:
             return
         price = self.feed.price(self.symbol.name)
         self._last_look_ms, self._last_look_wall = self.clock.market_ms(), self.clock.wall_ms()
-        decision = decisions.look(self.position, price)
+        decision = decisions.look(self.position, price, self._looks_beyond)
+        self._looks_beyond = self._looks_beyond + 1 if decision.why_not or decision.intents else 0
         if decision.intents:
             self._record(decision, self._act(decision, price), price, slot=None)
 
@@ -342,7 +371,7 @@ class Trader:
         price = self.feed.price(self.symbol.name)
         candle = int(rows[-1][0]) if rows else None
         fresh = candle is not None and candle != self._last_candle
-        decision = decisions.look(self.position, price) if self._watching() else Decision()
+        decision = decisions.look(self.position, price, self._looks_beyond) if self._watching() else Decision()
         if not decision.intents:
             decision = self._ask_strategy(rows, fresh, price)
         cooled = fresh and self.position.cooldown > 0
@@ -352,6 +381,7 @@ class Trader:
         if cooled and self.position.cooldown > 0:
             self.store.save(replace(self.position, cooldown=self.position.cooldown - 1, last_candle_ms=self._last_candle))
         self._slot_done = slot
+        self._unprotectable = None  # asked again after each check: room may have come free
         self.teller.checked(self.config, self.symbol, self.position, decision, why, price)
         self.status.fields["checks_completed"] += 1
         self._record(decision, why, price, slot=slot)
@@ -426,9 +456,9 @@ class Trader:
                 log.info("🟢 BUY signal generated!")
             elif intent.action == "close" and intent.tag == "signal":
                 log.info("🔴 SELL signal generated!")
-            if intent.action == "close" and self._write_off(price):
-                continue
-            result = self.executor.carry_out(intent, self.symbol, price)
+            if intent.action == "close" and (self.position.direction is None or self._write_off(price)):
+                continue  # what was to be sold was sold meanwhile, or can't be
+            result = intents.carry_out(self.executor, intent, self.symbol, price)
             problems += self._after(intent, result)
             if result.outcome in ("unknown", "not_sent"):
                 break  # nothing more is sent before this one is known

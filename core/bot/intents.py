@@ -1,0 +1,110 @@
+"""Intents into orders: each kind is carried out, or refused by name (seam 5).
+
+Sizes are settled here: an entry in the quote asset where the exchange takes that, an exit
+never above what is owned and free, both on the symbol's step and above its minimums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+from core.bot import protection
+from core.bot.execution import Executor, Leg, Result
+from core.errors import ExchangeError, RateLimited, Unsupported
+from core.market import sizing
+from core.model import ZERO, Intent, Position, Symbol, floor_to, plain
+
+
+def carry_out(executor: Executor, intent: Intent, symbol: Symbol, price: Decimal) -> Result:
+    """Do what the intent says, at `price` as the last one known; a refusal names what can't be done."""
+    position = executor.position
+    if intent.action == "none":
+        return Result("done")
+    if intent.action == "cancel":
+        order = next((o for o in position.orders if intent.tag in (o.tag, o.client_id)), None)
+        return executor.cancel(order) if order else Result("refused", f"cancel: no open order is tagged {intent.tag!r}")
+    if intent.action == "protect":
+        return protection.protect(executor, symbol, intent.stop_loss, intent.take_profit)
+    problem = _problem(executor, intent, symbol)
+    if problem:
+        return Result("refused", f"{intent.action}: {problem}")
+    leaving = is_leaving(intent)
+    try:
+        quantity, quote = _size(executor, intent, symbol, price, leaving)
+    except Unsupported as e:
+        return Result("refused", f"{intent.action}: {e}")
+    except RateLimited:
+        raise
+    except ExchangeError as e:
+        return Result("not_sent", f"{intent.action}: the balance can't be read: {e}")
+    kind = intent.kind.upper()
+    limit = floor_to(intent.price, symbol.rules.tick) if kind == "LIMIT" and intent.price is not None else None
+    side = intent.side if intent.side is not None else position.entry_side
+    leg = Leg(side, kind, intent.role, intent.tag, quantity, quote, limit, life=intent.life if kind == "LIMIT" else None)
+
+    def first_investment(p: Position) -> Position:
+        first = not leaving and not p.has_traded and not p.initial_investment
+        return replace(p, initial_investment=quote or (quantity or ZERO) * (limit or price)) if first else p
+
+    return executor.send(leg, first_investment)
+
+
+def is_leaving(intent: Intent) -> bool:
+    return intent.action in ("close", "reduce") or intent.role in ("exit", "stop", "target")
+
+
+def _problem(executor: Executor, intent: Intent, symbol: Symbol) -> str:
+    can, venue, kind = executor.exchange.capabilities, executor.exchange.venue, intent.kind.upper()
+    if kind not in ("MARKET", "LIMIT") or kind not in symbol.order_types:
+        return f"{symbol.name} takes no {intent.kind} orders"
+    if kind == "LIMIT" and (intent.price is None or intent.price <= 0 or intent.life not in can.lives):
+        return f"a limit order needs a price above 0 and a life of {', '.join(sorted(can.lives))}"
+    if intent.side is None:
+        return "the side is missing"
+    if not is_leaving(intent) and intent.side == "SELL" and not can.shorts:
+        return f"{venue.exchange} {venue.market} has no shorts"
+    if is_leaving(intent) and executor.position.direction is None:
+        return "there is no position to leave"
+    return ""
+
+
+def _size(executor: Executor, intent: Intent, symbol: Symbol, price: Decimal, leaving: bool) -> tuple[Decimal | None, Decimal | None]:
+    """(base, quote) of the order: one of the two. Unsupported where the size can't be traded."""
+    market = intent.kind == "market"
+    at = intent.price if intent.price is not None and not market else price
+    if leaving:
+        return exit_size(executor, intent, symbol, at, market), None
+    if intent.size_base is not None:
+        wanted = floor_to(intent.size_base, sizing.quantity_step(symbol.rules, market))
+        if sizing.sellable(wanted, at, symbol.rules, market) <= 0:
+            raise Unsupported(f"{plain(intent.size_base)} {symbol.base} is below the symbol's minimum")
+        return wanted, None
+    if intent.size_quote is None:
+        raise Unsupported(f"an entry needs a size in {symbol.quote} or {symbol.base}")
+    if market and executor.exchange.capabilities.quote_sized:
+        return None, floor_to(intent.size_quote, Decimal(1).scaleb(-symbol.quote_precision))
+    quantity = sizing.quantity_for(intent.size_quote, at, symbol.rules)
+    if sizing.sellable(quantity, at, symbol.rules, market) <= 0:
+        raise Unsupported(f"{plain(intent.size_quote)} {symbol.quote} buys less than the symbol's minimum")
+    return quantity, None
+
+
+def exit_size(executor: Executor, intent: Intent, symbol: Symbol, price: Decimal, market: bool) -> Decimal:
+    """Sell what is owned, capped by the free balance, floored to the step (DESIGN §1.4)."""
+    position = executor.position
+    owned = position.quantity if position.direction else ZERO
+    wanted = min(owned, intent.size_base) if intent.size_base is not None else owned
+    if intent.size_quote is not None:
+        wanted = min(owned, intent.size_quote / price)
+    if position.direction == "SHORT":
+        return floor_to(wanted, sizing.quantity_step(symbol.rules, market))
+    balance = executor.exchange.balances().get(symbol.base)
+    free = balance.free if balance else ZERO
+    amount = sizing.sellable(min(wanted, free), price, symbol.rules, market)
+    if amount > 0:
+        return amount
+    if free < wanted and sizing.sellable(wanted, price, symbol.rules, market) > 0:
+        text = f"the bot owns {plain(owned)} {symbol.base}, but only {plain(free)} are free: somebody sold, moved or locked them"
+        raise Unsupported(text)
+    raise Unsupported(f"{plain(wanted)} {symbol.base} is below what {symbol.name} lets be sold")
