@@ -6,13 +6,14 @@ disk and no exchange; whatever they need is handed in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from core.bot import fold
 from core.market import sizing
 from core.market.triggers import touched
-from core.model import SENDING, ZERO, Decision, Intent, Position, Rules, Symbol, floor_to, opposite, plain
+from core.model import SENDING, ZERO, Decision, Intent, KlineRow, Position, Rules, Symbol, floor_to, opposite, plain
 
 LOOKS_BEYOND = 2
 PROTECTIONS = ("exchange", "bot")
@@ -29,6 +30,10 @@ class Plan:
     take_profit_pct: Decimal | None = Decimal(5)
     cooldown_checks: int = 1
     protection: str = "exchange"  # who holds stop and target, where the exchange can: exchange or bot
+    trailing_stop_pct: Decimal | None = None  # the stop follows the highest high, this far below
+    trailing_activation_pct: Decimal | None = None  # ... once the price was this far above the entry
+    break_even_pct: Decimal | None = None  # the stop goes to the entry (fees covered) once this far above
+    time_stop_candles: int | None = None  # out after so many closed candles
 
 
 def pot(plan: Plan, position: Position) -> Decimal:
@@ -124,6 +129,42 @@ def levels(position: Position, plan: Plan, rules: Rules) -> tuple[Decimal | None
     stop = sizing.level(entry, plan.stop_loss_pct, rules, above=short) if plan.stop_loss_pct else None
     target = sizing.level(entry, plan.take_profit_pct, rules, above=not short) if plan.take_profit_pct else None
     return stop, target
+
+
+def moved_stop(position: Position, plan: Plan, rules: Rules, rows: Sequence[KlineRow]) -> Decimal | None:
+    """A better stop for the open position after these closed candles, None where it stays.
+
+    Trailing and break-even move on closed candles only, those that opened after the entry,
+    and only in the position's favour."""
+    entry, opened = position.entry_price, position.opened_ms
+    if entry is None or opened is None or position.direction is None or not (plan.trailing_stop_pct or plan.break_even_pct):
+        return None
+    long = position.direction == "LONG"
+    since = [r for r in rows if int(r[0]) >= opened]
+    if not since:
+        return None
+    best = max(Decimal(str(r[2])) for r in since) if long else min(Decimal(str(r[3])) for r in since)
+    gain = (best / entry - 1) * 100 if long else (1 - best / entry) * 100
+    found = []
+    if plan.trailing_stop_pct and gain >= (plan.trailing_activation_pct or ZERO):
+        found.append(sizing.level(best, plan.trailing_stop_pct, rules, above=not long))
+    if plan.break_even_pct and gain >= plan.break_even_pct:
+        found.append(sizing.level(entry, 2 * sizing.DEFAULT_FEE * 100, rules, above=long))
+    if not found:
+        return None
+    stop = max(found) if long else min(found)
+    old = position.stop_loss
+    return stop if old is None or (stop > old if long else stop < old) else None
+
+
+def timed_out(position: Position, plan: Plan, rows: Sequence[KlineRow]) -> Decision:
+    """Out after `time_stop_candles` closed candles, counted from the first that opened after the entry."""
+    if position.direction is None or position.opened_ms is None or not plan.time_stop_candles:
+        return Decision()
+    held = sum(1 for r in rows if int(r[0]) >= position.opened_ms)
+    if held < plan.time_stop_candles:
+        return Decision()
+    return leave(position, "time_stop", f"{held} candles are over since the entry")
 
 
 def after_stop(plan: Plan, tag: str) -> int:

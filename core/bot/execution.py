@@ -171,6 +171,9 @@ class Executor:
 
     def cancel(self, order: Order) -> Result:
         """Cancel a resting order and book whatever had filled before."""
+        if order.role in ("stop", "target") and self.position.protection == "exchange":
+            # Ours to take away: a start after a death here must not think that somebody else did.
+            self.store.save(replace(self.position, protection="bot"))
         try:
             update = self.exchange.cancel(self.position.symbol, order.client_id)
         except OrderNotFound:

@@ -19,6 +19,7 @@ from typing import Any
 
 from core.account import ledger, pots
 from core.bot import commands, decisions, fold, intents, protection, schedule, setup, status
+from core.bot.botlog import money
 from core.bot.execution import Executor, Result
 from core.bot.feed import Feed
 from core.bot.journal import Journal
@@ -31,7 +32,7 @@ from core.errors import AccessRefused, ExchangeError, RateLimited, SettingsError
 from core.exchange import Exchange
 from core.market import sizing
 from core.market.history import CandleStore
-from core.model import ZERO, Candles, Decision, Intent, KlineRow, Position, Symbol
+from core.model import SENDING, ZERO, Candles, Decision, Intent, KlineRow, Position, Symbol
 from core.storage import Files, installation
 from strategies.base import MarketView, Strategy
 
@@ -349,6 +350,22 @@ class Trader:
         else:
             self._retry_wall["protect"] = self.clock.wall_ms() + RETRY_MS["protect"]
 
+    def _move_stop(self, rows: list[KlineRow]) -> None:
+        """A better stop after new closed candles; a pair at the exchange is replaced by one at the new level."""
+        p = self.position
+        stop = decisions.moved_stop(p, self.config.plan, self.symbol.rules, rows)
+        if stop is None or any(o.role == "exit" or o.status == SENDING for o in p.orders):
+            return
+        for order in [o for o in p.orders if o.role in ("stop", "target")]:
+            if self.executor.cancel(order).outcome != "done":
+                return  # the old one stays; the next closed candle tries again
+        if self.position.direction is None:
+            return  # it had filled meanwhile
+        log.info("🪜 STOP MOVED: $%s → $%s", *("off" if v is None else money(v, self.symbol.rules) for v in (p.stop_loss, stop)))
+        self.store.save(replace(self.position, stop_loss=stop))
+        if self._protect_due():
+            self._protect()
+
     # --- the look and the check --------------------------------------------------------------------
 
     def _look(self) -> None:
@@ -372,6 +389,9 @@ class Trader:
         candle = int(rows[-1][0]) if rows else None
         fresh = candle is not None and candle != self._last_candle
         decision = decisions.look(self.position, price, self._looks_beyond) if self._watching() else Decision()
+        if not decision.intents and fresh:
+            self._move_stop(rows)
+            decision = decisions.timed_out(self.position, self.config.plan, rows)
         if not decision.intents:
             decision = self._ask_strategy(rows, fresh, price)
         cooled = fresh and self.position.cooldown > 0

@@ -19,6 +19,7 @@ COUNTS = ("trades", "wins", "bots", "running", "positions")
 OPTIONAL = (
     "exchange", "market", "account", "params", "sizing", "timeframe", "lookback", "check_interval", "offset",
     "stop_loss_pct", "take_profit_pct", "cooldown_checks", "limits",
+    "protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles",
 )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ FIELDS = (
     *("id", "name", "symbol", "strategy", "trade_amount", "status", "profit", "trades"),
     *("exchange", "market", "account", "mode", "params", "sizing", "timeframe", "lookback", "check_interval", "offset"),
     *("stop_loss_pct", "take_profit_pct", "cooldown_checks", "limits"),
+    *("protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles"),
 )
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "M": 28 * 86400}
 _NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,2})?", re.ASCII)
@@ -143,6 +144,11 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "stop_loss_pct": _decimal(None, "0", "99", " percent"),
     "take_profit_pct": _decimal(None, "0", "10000", " percent"),
     "cooldown_checks": _whole(0, 1000),
+    "protection": _one_of("exchange", "bot"),
+    "trailing_stop_pct": _decimal(None, "0", "99", " percent"),
+    "trailing_activation_pct": _decimal("0", None, "10000", " percent"),
+    "break_even_pct": _decimal(None, "0", "10000", " percent"),
+    "time_stop_candles": _whole(1, 100000),
     "limits": _object,
 }
 LIVE = "mode: live trading is not released yet; choose paper or testnet"
@@ -234,7 +240,9 @@ def view(raw: Any) -> dict[str, Any]:
     return result
 
 
-_NUMERIC = frozenset({"trade_amount", "lookback", "check_interval", "offset", "stop_loss_pct", "take_profit_pct", "cooldown_checks"})
+_NUMERIC = frozenset({"trade_amount", "lookback", "check_interval", "offset", "stop_loss_pct", "take_profit_pct", "cooldown_checks"}) | frozenset(
+    {"trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles"}
+)
 
 
 def label(raw: Any) -> str:
