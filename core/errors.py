@@ -111,3 +111,18 @@ class Unsupported(Refused):
 
 class StrategyError(BotyardError):
     """A strategy could not be loaded or broke while it was asked."""
+
+
+# --- services beside the exchange ----------------------------------------------------
+
+
+class NewsError(BotyardError):
+    """The news or the model's service failed; nobody's trade waits for it.
+
+    `kind` is "key" (the owner must act), "limit" (ask again after `retry_after_s`),
+    "down" (try again later) or "answer" (what came can't be used).
+    """
+
+    def __init__(self, kind: str, message: str, retry_after_s: float = 0.0):
+        self.kind, self.retry_after_s = kind, retry_after_s
+        super().__init__(message)

@@ -434,6 +434,16 @@ class Decision:
     reasoning: str = ""
     why_not: str = ""  # what kept it from acting on its signal
     memo: Mapping[str, Any] | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)  # the named series it rests on, as kept in its row
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesValue:
+    """A named series' value (JSON's types; None: not known, `note` says why) and the market time from which it was known."""
+
+    value: Any
+    known_ms: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

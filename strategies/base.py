@@ -24,7 +24,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import InputError, StrategyError
-from core.model import Candles, Decision, KlineRow, Position, StrategyRef, Symbol, plain, row12
+from core.model import Candles, Decision, KlineRow, Position, SeriesValue, StrategyRef, Symbol, plain, row12
 
 if TYPE_CHECKING:  # a strategy that needs neither must not pay for their import
     import numpy as np
@@ -129,7 +129,7 @@ class MarketView:
     market_ms: int
     free_quote: Decimal
     free_base: Decimal
-    series: Mapping[str, Any] = field(default_factory=dict)
+    series: Mapping[str, SeriesValue] = field(default_factory=dict)
 
 
 def frame(rows: Iterable[KlineRow]) -> pd.DataFrame:
@@ -258,6 +258,13 @@ class Strategy:
         last = int(self.signals(table)[-1])
         return {"signal": SIGNAL_NAMES[last], "reasoning": self.reason(table, len(table) - 1)}
 
+    def analyze_with(self, data: Sequence[KlineRow], series: Mapping[str, SeriesValue]) -> dict[str, Any]:
+        """The same answer for a strategy that declares `needs`: `series` holds each of them as it is known now.
+
+        A value that is None is not known. Bot and backtest ask this; the base class needs the klines only.
+        """
+        return self.analyze(data)
+
     def decide(self, market: MarketView, position: Position) -> Decision:
         """The whole decision, for a strategy that manages its own position. The base class has none."""
         raise StrategyError(f"strategy {self.name} doesn't manage its position: ask its signal and let the bot decide")
@@ -352,6 +359,7 @@ def _check_text(self: Strategy, found: Any, args: tuple[Any, ...]) -> str:
 _GUARDS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "signals": _guard(_check_signals),
     "analyze": _guard(_check_answer),
+    "analyze_with": _guard(_check_answer),
     "decide": _guard(_check_decision),
     "reason": _guard(_check_text),
 }
@@ -386,4 +394,9 @@ class PlainStrategy(Strategy):
 
     def analyze(self, data: Sequence[KlineRow]) -> dict[str, Any]:
         found: dict[str, Any] = self.inner.analyze(list(data))
+        return found
+
+    def analyze_with(self, data: Sequence[KlineRow], series: Mapping[str, SeriesValue]) -> dict[str, Any]:
+        own = getattr(self.inner, "analyze_with", None)
+        found: dict[str, Any] = own(list(data), series) if callable(own) else self.analyze(data)
         return found

@@ -16,7 +16,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("core.model", "core.errors", "core.clock", "core.storage", "core.config", "core.bootstrap", "core.exchange"),
     ("core.binance_client",),
     ("core.market",),
-    ("strategies", "core.account", "core.notify"),
+    ("strategies", "core.account", "core.notify", "core.news"),
     ("core.bot",),
     ("core.backtest",),
     ("core.fleet",),
@@ -24,7 +24,10 @@ FLOORS: list[tuple[str, ...]] = [
     ("utils", "simple_dash", "integrated_trader"),
 ]
 PAPER = "core.paper"  # stands beside the house: it uses the market and the floors under it
-ROOMS_APART = [("strategies", "core.account"), ("strategies", "core.notify"), ("core.account", "strategies"), ("core.notify", "strategies")]
+ROOMS_APART = [
+    *[("strategies", room) for room in ("core.account", "core.notify", "core.news")],
+    *[(room, "strategies") for room in ("core.account", "core.notify", "core.news")],
+]
 
 
 def modules() -> dict[str, Path]:

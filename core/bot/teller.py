@@ -114,7 +114,8 @@ class Teller:
             "why_not": why,
             "price": price,
         }
-        self.journal.append_decision({**shown, "strategy": {"key": config.strategy, "version": version}})
+        inputs = {"data": dict(decision.inputs)} if decision.inputs else {}
+        self.journal.append_decision({**shown, **inputs, "strategy": {"key": config.strategy, "version": version}})
         return shown
 
     # --- warnings and events -------------------------------------------------------------------

@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from core.account import ledger, pots
-from core.bot import commands, decisions, fold, intents, protection, schedule, setup, status
+from core.bot import commands, decisions, fold, intents, protection, schedule, series, setup, status
 from core.bot.botlog import money
 from core.bot.execution import Executor, Result
 from core.bot.feed import Feed
@@ -47,7 +47,8 @@ LONGEST_EXIT_PAUSE_MS = 60_000
 
 class Trader:
     """One bot's life. `read_record` gives its record anew at each check, None where it has none;
-    `needs` the bots' next entries on this account in a quote asset, for the word about pots.
+    `needs` the bots' next entries on this account in a quote asset, for the word about pots;
+    `openers` make the named series that the strategy declares.
 
     `strategy` None is guard mode: no entries, only stop, target and booking, until flat.
     """
@@ -65,10 +66,12 @@ class Trader:
         read_record: Callable[[], Mapping[str, Any] | None] = lambda: None,
         needs: Callable[[str], Iterable[tuple[str, Decimal]]] = lambda quote: (),
         state: status.Status | None = None,
+        openers: Mapping[str, series.Opener] = series.OPENERS,
     ):
         self.config, self.settings, self.files, self.exchange, self.clock, self.strategy = config, settings, files, exchange, clock, strategy
         self.guard = strategy is None
-        self.read_record, self.needs = read_record, needs
+        self.read_record, self.needs, self.openers = read_record, needs, openers
+        self.series: dict[str, series.Provider] = {}
         self.status = state or status.Status(files, config.bot_id)
         self.store = PositionStore(files, config.bot_id)
         self.journal = Journal(files, config.bot_id)
@@ -151,6 +154,10 @@ class Trader:
         if self.strategy is not None and position.idle and position.strategy != self.strategy.ref():
             # Written with the next save; a position keeps the strategy that opened it.
             self.store.position = replace(position, strategy=self.strategy.ref())
+        for provider in self.series.values():
+            provider.close()
+        if self.strategy is not None:
+            self.series = series.open_all(self.strategy.needs, self.settings, self.files, symbol, self.clock, self.openers)
         self._executor_now = Executor(
             self.exchange,
             self.store,
@@ -415,17 +422,19 @@ class Trader:
         ready = strategy.ready(self.config.kline_limit)
         if len(rows) < ready:
             return Decision(reasoning=f"warming up: {len(rows)} of {ready} closed candles", why_not="the strategy needs more closed candles")
+        known = series.read(self.series, self.clock.market_ms())
+        inputs = series.as_inputs(known)
         try:
             if strategy.manages_position:
-                return strategy.decide(self._view(rows, price), self.position)
-            answer = strategy.analyze(rows[-strategy.candles_needed(self.config.kline_limit) :])
+                return replace(strategy.decide(replace(self._view(rows, price), series=known), self.position), inputs=inputs)
+            answer = strategy.analyze_with(rows[-strategy.candles_needed(self.config.kline_limit) :], known)
         except StrategyError as e:
             self.teller.warn("strategy", str(e), self.config, self.symbol)
-            return Decision(reasoning=str(e), why_not="the strategy failed")
+            return Decision(reasoning=str(e), why_not="the strategy failed", inputs=inputs)
         self.status.clear("strategy")
         signal = str(answer["signal"])
         free = self._free_quote() if signal == "BUY" and self.position.direction is None else None
-        return decisions.check(signal, str(answer.get("reasoning", "")), self.config.plan, self.position, self.symbol, price, free)
+        return replace(decisions.check(signal, str(answer.get("reasoning", "")), self.config.plan, self.position, self.symbol, price, free), inputs=inputs)
 
     def _view(self, rows: list[KlineRow], price: Decimal) -> MarketView:
         free = {asset: b.free for asset, b in self.exchange.balances().items()}
