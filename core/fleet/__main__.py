@@ -1,6 +1,6 @@
 """`python3 -m core.fleet`: the yard process of BOTYARD_HOME. Owns data/yard.log.
 
-Exit codes: 0 ended as asked, 2 settings are wrong, 3 this home has a yard already, 1 else.
+Exit codes: 0 ended as asked, 2 arguments or settings are wrong, 3 this home has a yard already, 1 else.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import time  # noqa: E402
 from core import config  # noqa: E402
 from core.errors import EXIT_ALREADY_RUNNING, EXIT_BAD_ARGUMENTS, EXIT_OK, AlreadyRunning, SettingsError  # noqa: E402
 from core.fleet.control import make_supervisor  # noqa: E402
+from core.fleet.messages import make_outbox  # noqa: E402
 from core.fleet.supervisor import YARD_LOCK, Supervisor  # noqa: E402
 from core.fleet.yard import Yard  # noqa: E402
 from core.storage import Files  # noqa: E402
@@ -56,13 +57,19 @@ def run(files: Files, settings: config.Settings, supervisor: Supervisor, **optio
     set_up_log(files, settings.log_level)
     log = logging.getLogger("botyard.yard")
     log.info("the yard of %s begins", files.home)
+    options.setdefault("outbox", make_outbox(files, settings, supervisor))
     Yard(files, settings, supervisor, **options).run(stop)  # type: ignore[arg-type]
     log.info("the yard ends; bots and paper exchange go on")
     lock.release()
     return EXIT_OK
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
+    if argv:
+        asked = argv[0] in ("-h", "--help")
+        text = "usage: python3 -m core.fleet\n\nThe yard: starts, adopts and restarts the bots of BOTYARD_HOME. No arguments; its settings are in .env."
+        print(text if asked else f"{text}\n\nUnknown: {' '.join(argv)}", file=sys.stdout if asked else sys.stderr)
+        return EXIT_OK if asked else EXIT_BAD_ARGUMENTS
     with contextlib.suppress(OSError, ValueError):
         faulthandler.enable()
     try:
@@ -75,4 +82,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

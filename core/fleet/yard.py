@@ -28,6 +28,7 @@ from core.fleet.policy import Watch, pause_s
 from core.fleet.registry import Registry
 from core.fleet.supervisor import StartFailed, Supervisor
 from core.model import Event
+from core.notify.outbox import Outbox
 from core.storage import Files
 
 STATUS = "data/yard_status.json"
@@ -69,8 +70,9 @@ class Yard:
         paper_argv: list[str] | None = None,
         settings_now: Callable[[], Settings] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        outbox: Outbox | None = None,
     ):
-        self.files, self.settings, self.supervisor = files, settings, supervisor
+        self.files, self.settings, self.supervisor, self.outbox = files, settings, supervisor, outbox
         self.registry = Registry(files)
         self.paper_argv = paper_argv or [sys.executable, "-m", "core.paper"]
         self._settings_now = settings_now or (lambda: config.load({**os.environ, "BOTYARD_HOME": str(files.home)}))
@@ -103,6 +105,8 @@ class Yard:
             stop.wait(STEP_S)
         self._ending = True
         self.settle(2.0)
+        if self.outbox is not None:
+            self.outbox.close()
         self.write_status("ended")
 
     def step(self) -> None:
@@ -122,6 +126,8 @@ class Yard:
             for gone in set(self._watches) - {r["id"] for r in self._records}:
                 del self._watches[gone]
         self._look_at_paper()
+        if self.outbox is not None:
+            self.outbox.step()
         self._adopted = self._adopted or known
         if self._monotonic() - self._written >= HEARTBEAT_S:
             self.write_status("running")
@@ -338,7 +344,7 @@ class Yard:
             paper.pid, paper.due = None, now + pause_s(paper.starts)
             if wanted:
                 paper.why = "its process is gone; it is started again"
-                self._post("paper_crashed", "The paper exchange has ended; it is started again. Paper bots wait for it.", "warning")
+                self._post("paper_crashed", "The paper exchange has ended; it is started again. Paper bots wait for it.", "warning", mode="paper")
         if wanted and now >= paper.due:
             self._submit("paper", 1, self._start_paper)
 
@@ -388,11 +394,11 @@ class Yard:
     # --- telling --------------------------------------------------------------------------------
 
     def _tell(self, record: Mapping[str, Any], kind: str, text: str, severity: str) -> None:
-        self._post(kind, f"{record['name']} (bot {record['id']}) {text}.", severity, record["id"])
+        self._post(kind, f"{record['name']} (bot {record['id']}) {text}.", severity, record["id"], record["mode"])
 
-    def _post(self, kind: str, text: str, severity: str, bot_id: int | None = None) -> None:
+    def _post(self, kind: str, text: str, severity: str, bot_id: int | None = None, mode: str | None = None) -> None:
         log.log(logging.INFO if severity == "info" else logging.WARNING, "%s", text)
         try:
-            notify.post(self.files, Event(kind=kind, text=text, severity=severity, bot_id=bot_id, wall_ms=wall_ms()))  # type: ignore[arg-type]
+            notify.post(self.files, Event(kind, text, severity, bot_id, wall_ms=wall_ms(), data={"mode": mode}))  # type: ignore[arg-type]
         except OSError as e:
             log.error("an event can't be written: %s", e)
