@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 
 from core.errors import NewsError
 
@@ -71,7 +72,7 @@ def fetch(url: str, key: str, coin: str, items: int, limit_s: float) -> list[Art
         with requests.get(
             url,
             params={"tickers": coin, "items": str(items), "page": "1", "token": key},
-            headers={"Accept": "application/json", "User-Agent": "botyard"},
+            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "botyard"},
             timeout=limit_s / 2,
             stream=True,
         ) as answer:
@@ -79,7 +80,7 @@ def fetch(url: str, key: str, coin: str, items: int, limit_s: float) -> list[Art
             body = b"" if status != 200 else _read(answer, until)
     except requests.Timeout:
         raise NewsError("down", "the CryptoNews API did not answer in time") from None
-    except (requests.RequestException, OSError) as e:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
         raise NewsError("down", f"the CryptoNews API can't be reached ({type(e).__name__})") from None
     if status in (401, 403):
         raise NewsError("key", "the CryptoNews API does not accept CRYPTONEWS_API_KEY")
@@ -93,7 +94,7 @@ def fetch(url: str, key: str, coin: str, items: int, limit_s: float) -> list[Art
 def _read(answer: requests.Response, until: float) -> bytes:
     """The body in pieces, so that neither a slow nor an endless answer can hold us."""
     body = bytearray()
-    for piece in answer.iter_content(65536):
+    while piece := answer.raw.read1(65536, decode_content=True):  # what has arrived, not until so much has
         body += piece
         if len(body) > MOST_BYTES:
             raise NewsError("answer", f"the CryptoNews API's answer is longer than {MOST_BYTES} bytes")

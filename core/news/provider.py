@@ -84,6 +84,7 @@ class News:
             try:
                 self._publish(store)
                 self._fetch(store)
+                self._publish(store)
                 self._rate(store, rater)
                 self._publish(store)
             finally:
