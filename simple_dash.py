@@ -414,8 +414,20 @@ def _on_signal(_number: int, _frame: Any) -> None:
     raise SystemExit(0)
 
 
-def main() -> int:
-    """Exit codes: 0 ended as asked, 1 the port is taken or the yard can't be begun, 2 bad settings."""
+USAGE = """usage: simple_dash.py [-h]
+
+Serves Botyard's page in the foreground. It takes no arguments; its settings (DASHBOARD_HOST,
+DASHBOARD_PORT, ...) are in .env. Ctrl-C closes the page; bots go on.
+
+exit codes: 0 ended as asked, 1 the port is taken or the page can't be served, 2 wrong arguments or settings"""
+
+
+def main(argv: list[str]) -> int:
+    """Exit codes as USAGE says."""
+    if argv:
+        wrong = [a for a in argv if a not in ("-h", "--help")]
+        print(USAGE, *([f"\nUnknown: {' '.join(wrong)}"] if wrong else []), sep="\n", file=sys.stderr if wrong else sys.stdout)
+        return 2 if wrong else 0
     try:
         settings = load()
     except SettingsError as e:
@@ -1249,4 +1261,4 @@ poll();
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

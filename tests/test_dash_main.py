@@ -24,8 +24,8 @@ def environment(home: Path, port: int, **more: str) -> dict[str, str]:
     return {**os.environ, "BOTYARD_HOME": str(home), "DASHBOARD_PORT": str(port), "PAPER_PORT": str(free_port()), "SESSION_PREFIX": f"t{os.getpid()}_", **more}
 
 
-def run(env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(ROOT / "simple_dash.py")], env=env, cwd=cwd, capture_output=True, text=True, timeout=60)
+def run(env: dict[str, str], cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(ROOT / "simple_dash.py"), *arguments], env=env, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
 def test_a_taken_port_is_told_and_nothing_is_touched(home: Path, tmp_path: Path) -> None:
@@ -34,6 +34,23 @@ def test_a_taken_port_is_told_and_nothing_is_touched(home: Path, tmp_path: Path)
         other.listen()
         done = run(environment(home, other.getsockname()[1]), tmp_path)
     assert done.returncode == 1 and "DASHBOARD_PORT" in done.stderr and "Traceback" not in done.stderr
+    assert sorted(p.name for p in home.iterdir()) == [".env"]
+
+
+def test_help_prints_the_usage_and_serves_nothing(home: Path, tmp_path: Path) -> None:
+    done = run(environment(home, free_port()), tmp_path, "--help")
+    assert done.returncode == 0 and done.stdout.startswith("usage: simple_dash.py") and "DASHBOARD_PORT" in done.stdout
+    wrong = run(environment(home, free_port()), tmp_path, "--port", "80")
+    assert wrong.returncode == 2 and "--port" in wrong.stderr
+    assert sorted(p.name for p in home.iterdir()) == [".env"]
+
+
+@pytest.mark.parametrize("module", ["core.fleet", "core.paper"])
+def test_the_processes_behind_it_begin_nothing_when_asked_for_help(home: Path, module: str) -> None:
+    env = environment(home, free_port())
+    for argument, code in (("--help", 0), ("--port", 2)):
+        done = subprocess.run([sys.executable, "-m", module, argument], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code and module in (done.stderr if code else done.stdout)
     assert sorted(p.name for p in home.iterdir()) == [".env"]
 
 

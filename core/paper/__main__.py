@@ -30,6 +30,9 @@ def _complain(*lines: str) -> None:
 
 
 def main() -> int:
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print("usage: python3 -m core.paper\n\nThe paper exchange on 127.0.0.1:PAPER_PORT. It takes no arguments; its settings (PAPER_*) are in .env.")
+        return EXIT_OK
     if len(sys.argv) > 1:
         _complain(f"python3 -m core.paper takes no arguments; it reads its settings (PAPER_*) from .env. Unknown: {' '.join(sys.argv[1:])}")
         return EXIT_BAD_ARGUMENTS
