@@ -23,6 +23,7 @@ if __name__ == "__main__":
     ensure_packages()
 
 import argparse
+import contextlib
 import logging
 import signal
 import threading
@@ -61,11 +62,19 @@ STRATEGIES = strategy_registry.load()
 """Every strategy by key: a view of the registry (`STRATEGIES["volatile"]`, `list(STRATEGIES)`)."""
 
 
+class BadArguments(SystemExit):
+    """Ends the process with code 2; `message` says which argument and what would be right."""
+
+    def __init__(self, message: str):
+        self.message = message
+        super().__init__(EXIT_BAD_ARGUMENTS)
+
+
 class _Arguments(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         self.print_usage(sys.stderr)
         print(f"{self.prog}: {message}", file=sys.stderr)
-        raise SystemExit(EXIT_BAD_ARGUMENTS)
+        raise BadArguments(message)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -222,14 +231,19 @@ def run(arguments: argparse.Namespace, settings: Settings, files: Files, state: 
 
 
 def main(argv: list[str]) -> int:
-    arguments = parse(argv)
+    try:
+        arguments = parse(argv)
+    except BadArguments as e:
+        first = next((a for a in argv if not a.startswith("-")), "")
+        with contextlib.suppress(argparse.ArgumentTypeError):  # without a number nobody knows whose status it is
+            _refuse(_home(), _bot_id(first), e.message)
+        raise
     bot_id = arguments.bot_id
     try:
         settings = load()
     except SettingsError as e:
         print("The settings are not right:", *e.problems, sep="\n  ", file=sys.stderr)
-        home = os.environ.get("BOTYARD_HOME") or os.path.dirname(os.path.abspath(__file__))
-        _refuse(Files(home), bot_id, str(e))
+        _refuse(_home(), bot_id, str(e))
         return EXIT_BAD_ARGUMENTS
     files = Files(settings.home)
     lock = files.lock(f"bot_{bot_id}.lock")
@@ -275,19 +289,29 @@ def main(argv: list[str]) -> int:
     return code
 
 
+def _home() -> Files:
+    """The home as far as it can be told without settings."""
+    return Files(os.path.expanduser(os.environ.get("BOTYARD_HOME", "").strip()) or os.path.dirname(os.path.abspath(__file__)))
+
+
 def _refuse(files: Files, bot_id: int, reason: str) -> None:
-    """The last word where not even the settings could be read; only if no bot is running."""
+    """The last word where not even arguments or settings could be read; only if no bot is running."""
+    if not files.home.is_dir():
+        return
     lock = files.lock(f"bot_{bot_id}.lock")
     try:
         lock.acquire()
     except (AlreadyRunning, OSError):
         return
     try:
+        botlog.open_log(files.path(f"bot_{bot_id}.log"), "INFO")
+        log.error("🛑 %s", reason)
         status.Status(files, bot_id).last_word(EXIT_BAD_ARGUMENTS, reason)
     except OSError:
         pass
     finally:
         lock.release()
+        logging.shutdown()
 
 
 if __name__ == "__main__":

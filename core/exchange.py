@@ -14,9 +14,10 @@ Contract, for every form:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from core.errors import Unsupported
 from core.model import Balance, Candles, Fill, OrderRequest, Symbol, Update, Venue
@@ -45,6 +46,19 @@ class TimeReading:
     server_ms: int
     market_ms: int
     speed: float = 1.0
+
+
+# What can be traded so far; a record that names another venue must not be traded on this one.
+VENUES = {"exchange": ("binance",), "market": ("spot",), "account": ("main",)}
+
+
+def venue_problems(record: Mapping[str, Any]) -> list[str]:
+    """Why nothing here can trade the venue that a bot's record names; empty where it can."""
+    return [
+        f"{field}: {record[field]!r} is not there yet; it must be {' or '.join(known)}"
+        for field, known in VENUES.items()
+        if record.get(field) is not None and record[field] not in known
+    ]
 
 
 class Exchange(ABC):

@@ -17,7 +17,7 @@ import requests
 from core.account import ledger
 from core.binance_client import BinanceClient
 from core.config import load
-from core.storage import Files
+from core.storage import Files, dumps
 from processes import BUY_ONCE, BUY_SELL, ROOT, Home, until
 
 D = Decimal
@@ -49,6 +49,32 @@ def test_bad_arguments_end_with_code_2_and_say_which(home: Home, arguments: tupl
     code, err = ended(home.start("integrated_trader.py", *arguments))
     assert code == 2
     assert said in err
+    if arguments[0] == "1":  # it is known whose they are: the bot's own files say it too
+        last = home.status()["exit"]
+        assert (last["code"], last["kind"]) == (2, "error") and said in last["reason"] and said in home.log()
+
+
+def test_bad_arguments_leave_the_word_of_a_running_bot_alone(home: Home) -> None:
+    home.paper()
+    first = home.bot()
+    home.checked()
+    assert ended(home.bot(amount="-5"))[0] == 2
+    assert first.poll() is None and home.status()["exit"] is None and home.status()["pid"] == first.pid
+
+
+def test_a_home_that_is_not_there_is_not_made_by_a_bot(home: Home, tmp_path: Path) -> None:
+    missing = tmp_path / "no_such"
+    code, err = ended(home.bot(BOTYARD_HOME=str(missing)))
+    assert code == 2 and "BOTYARD_HOME" in err and not missing.exists()
+
+
+@pytest.mark.parametrize("venue", [{"exchange": "kraken"}, {"market": "futures"}, {"account": "second"}])
+def test_a_bot_of_a_venue_that_is_not_there_yet_does_not_trade_on_another(home: Home, venue: dict[str, str]) -> None:
+    record = {"id": 1, "name": "BTC Bot", "symbol": "BTCUSDT", "strategy": "volatile", "trade_amount": 500, **venue}
+    (home.path / "active_bots.json").write_text(dumps([record]))
+    code, _ = ended(home.bot())
+    assert code == 2
+    assert all(f"{k}: '{v}'" in home.status()["exit"]["reason"] for k, v in venue.items())
 
 
 def test_an_unknown_strategy_ends_with_code_2_and_its_last_word_names_the_known_ones(home: Home) -> None:

@@ -317,6 +317,9 @@ def test_a_strange_name_is_kept_as_it_is(page: Page, name: str) -> None:
         {"stop_loss_pct": 100},
         {"sizing": "yolo"},
         {"limits": 5},
+        {"exchange": "kraken"},
+        {"market": "futures"},
+        {"account": "second"},
     ],
 )
 def test_a_wrong_field_is_a_400_and_nothing_is_made(page: Page, wrong: dict[str, Any]) -> None:

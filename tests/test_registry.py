@@ -259,6 +259,11 @@ def test_a_mode_above_the_settings_is_told_with_what_would_be_right() -> None:
     assert "raise TRADING_MODE" in str(records.mode_problem({"mode": "testnet"}, "paper"))
 
 
+def test_a_venue_that_is_not_there_yet_is_told_with_what_would_be_right() -> None:
+    assert records.mode_problem({"mode": "paper", "exchange": "binance", "market": "spot", "account": "main"}, "paper") is None
+    assert "must be spot" in str(records.mode_problem({"mode": "paper", "market": "futures"}, "paper"))
+
+
 def test_an_offset_must_leave_the_order_near_the_open_of_its_candle(registry: Registry) -> None:
     with pytest.raises(InputError, match="offset: 13 s is too late for 1m candles; it must be below 13"):
         registry.create({**GOOD, "timeframe": "1m", "offset": 13})

@@ -15,6 +15,7 @@ from core.bot import schedule
 from core.bot.decisions import PROTECTIONS, SIZINGS, Plan
 from core.config import TIMEFRAMES, Settings
 from core.errors import SettingsError
+from core.exchange import venue_problems
 from core.model import MODES, Mode
 from strategies.base import Strategy
 
@@ -68,7 +69,7 @@ def build(
 ) -> Setup:
     """The set-up, or SettingsError with every problem."""
     record = record or {}
-    problems: list[str] = []
+    problems = venue_problems(record)
     mode = mode_of(record)
     if mode not in MODES:
         problems.append(f"mode: {mode!r} must be one of {', '.join(MODES)}")

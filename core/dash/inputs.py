@@ -18,6 +18,7 @@ import simplejson
 
 from core.config import Settings
 from core.errors import InputError
+from core.exchange import venue_problems
 from core.fleet import records
 from core.market.sizing import largest_entry, smallest_entry
 from core.model import MODES, Symbol, plain
@@ -84,6 +85,9 @@ def fields(given: Mapping[str, Any], settings: Settings, *, complete: bool) -> d
     clean = records.check(given, complete=complete)
     if any(c in TURNING for c in clean.get("name") or ""):
         raise InputError("name: holds a character that turns the reading direction; leave it out")
+    elsewhere = venue_problems(clean)
+    if elsewhere:
+        raise InputError("; ".join(elsewhere))
     if "mode" in clean:
         clean["mode"] = mode(clean["mode"], settings)
     if clean.get("params") is not None:

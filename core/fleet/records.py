@@ -14,6 +14,7 @@ from typing import Any
 
 from core.config import TIMEFRAMES
 from core.errors import InputError
+from core.exchange import venue_problems
 from core.model import MODES
 
 REQUIRED = ("name", "symbol", "strategy", "trade_amount")
@@ -199,7 +200,10 @@ def together(record: Mapping[str, Any]) -> None:
 
 
 def mode_problem(record: Mapping[str, Any], highest: str) -> str | None:
-    """Why a bot of this mode may not run where TRADING_MODE is `highest`, None where it may."""
+    """Why a bot of this mode and venue may not run where TRADING_MODE is `highest`, None where it may."""
+    elsewhere = venue_problems(record)
+    if elsewhere:
+        return "; ".join(elsewhere)
     if record["mode"] == "live":
         return LIVE
     if MODES.index(record["mode"]) > MODES.index(highest):  # type: ignore[arg-type]
