@@ -46,6 +46,7 @@ FILTERS: list[dict[str, Any]] = [
     {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": 3},
     {"filterType": "MAX_POSITION", "maxPosition": "500.00000000"},
 ]
+TYPES = ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"]
 
 
 def entry(name: str, base: str, quote: str, **changed: Any) -> dict[str, Any]:
@@ -58,8 +59,8 @@ def entry(name: str, base: str, quote: str, **changed: Any) -> dict[str, Any]:
         "baseAssetPrecision": 8,
         "quoteAsset": quote,
         **dict.fromkeys(("quotePrecision", "quoteAssetPrecision", "baseCommissionPrecision", "quoteCommissionPrecision"), 8),
-        "orderTypes": ["LIMIT", "MARKET"],
-        **{k: k == "quoteOrderQtyMarketAllowed" for k in switches},
+        "orderTypes": TYPES,
+        **{k: k in ("quoteOrderQtyMarketAllowed", "ocoAllowed", "cancelReplaceAllowed") for k in switches},
         "amendAllowed": False,
         "pegInstructionsAllowed": False,
         "isSpotTradingAllowed": True,
@@ -74,12 +75,15 @@ def entry(name: str, base: str, quote: str, **changed: Any) -> dict[str, Any]:
 
 
 class FixedMarket:
-    """1m candles from START on, as (open, high, low, close); None is a minute without a candle. The last one repeats for ever."""
+    """1m candles from START on, as (open, high, low, close); None is a minute without a candle. The last one repeats for ever.
+
+    `bnb`: the price at which BNBUSDT stands; None: it is not listed yet. What else is named changes BTCUSDT's entry."""
 
     source = "fixed"
     first_ms = START
 
-    def __init__(self, candles: list[tuple[str, str, str, str] | None], end_ms: int | None = None, **changed: Any):
+    def __init__(self, candles: list[tuple[str, str, str, str] | None], end_ms: int | None = None, bnb: str | None = None, **changed: Any):
+        self._bnb = None if bnb is None else D(bnb)
         self._candles = [None if c is None else tuple(map(D, c)) for c in candles]
         self.end_ms = end_ms
         self._entries = {e["symbol"]: e for e in (entry("BTCUSDT", "BTC", "USDT", **changed), entry("ETHBTC", "ETH", "BTC"), entry("BNBUSDT", "BNB", "USDT"))}
@@ -91,7 +95,7 @@ class FixedMarket:
         return self._entries.get(name)
 
     def listed(self, name: str, ms: int) -> bool:
-        return name in self._entries and name != "BNBUSDT" and ms >= START
+        return name in self._entries and (name != "BNBUSDT" or self._bnb is not None) and ms >= START
 
     def _minute(self, ms: int) -> int:
         return (ms - START) // MINUTE
@@ -113,6 +117,8 @@ class FixedMarket:
         return self._bar(self._minute(ms)) is None
 
     def price(self, symbol: str, ms: int) -> Decimal | None:
+        if symbol == "BNBUSDT" and self._bnb is not None:
+            return self._bnb
         n = self._minute(ms)
         while n >= 0:
             bar = self._bar(n)

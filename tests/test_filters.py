@@ -66,6 +66,13 @@ def test_old_style_filters_are_held_to_as_well():
     assert broken(rules=old, quantity="0.09", price=None, kind="MARKET") is None
 
 
+def test_a_stop_at_market_is_worth_its_stop_price_and_held_to_the_market_lots():
+    assert broken(side="SELL", kind="STOP_LOSS", quantity="0.05", price=None, stop_price=D(100)) is None
+    assert broken(side="SELL", kind="STOP_LOSS", quantity="0.05", price=None, stop_price=D("99.99")) == "NOTIONAL"
+    assert broken(side="SELL", kind="TAKE_PROFIT", quantity="141", price=None, stop_price=D(110)) == "MARKET_LOT_SIZE"
+    assert broken(side="SELL", kind="STOP_LOSS_LIMIT", quantity="141", price="90", stop_price=D(95)) is None
+
+
 def test_rules_without_raw_filters_are_held_to_by_their_figures():
     assert broken(rules=Rules(min_notional=D(5)), quantity="0.04") == "NOTIONAL"
     assert broken(rules=Rules(), quantity="0.00000001", price="0.00000001") is None
@@ -77,13 +84,25 @@ def test_twenty_digits_break_a_filter_not_the_arithmetic():
 
 
 def test_an_account_is_held_to_counts_position_and_assets():
-    def check(side="BUY", rests=True, quantity="1", on_symbol=0, everywhere=0, base="0", buys="0", exchange=(), assets=()):
-        held = filters.Holdings(on_symbol, everywhere, D(base), D(buys))
-        return filters.account_violation(RULES, side, rests, D(quantity), D(100), "BTC", "USDT", held, exchange, assets)
+    def check(side="BUY", wanted=(1,), quantity="1", on_symbol=0, everywhere=0, base="0", buys="0", exchange=(), assets=(), rules=RULES, **more):
+        held = filters.Holdings(on_symbol, everywhere, D(base), D(buys), **more)
+        return filters.account_violation(rules, side, filters.Wanted(*wanted), D(quantity), D(100), "BTC", "USDT", held, exchange, assets)
 
     assert check(on_symbol=2) is None
     assert check(on_symbol=3) == "MAX_NUM_ORDERS"
-    assert check(on_symbol=3, rests=False) is None
+    assert check(on_symbol=3, wanted=(0,)) is None
+    assert check(on_symbol=1, wanted=(2, 1, 1)) is None
+    assert check(on_symbol=2, wanted=(2, 1, 1)) == "MAX_NUM_ORDERS"
+    algo = Rules.from_binance([{"filterType": "MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": 5}, {"filterType": "MAX_NUM_ORDER_LISTS", "maxNumOrderLists": 2}])
+    assert check(rules=algo, wanted=(2, 1, 1), algo_on_symbol=4, lists_on_symbol=1) is None
+    assert check(rules=algo, wanted=(2, 2, 1), algo_on_symbol=4, lists_on_symbol=1) == "MAX_NUM_ALGO_ORDERS"
+    assert check(rules=algo, wanted=(1, 0, 0), algo_on_symbol=5, lists_on_symbol=2) is None
+    assert check(rules=algo, wanted=(2, 1, 1), lists_on_symbol=2) == "MAX_NUM_ORDER_LISTS"
+    everywhere = [{"filterType": "EXCHANGE_MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": 7}]
+    assert check(exchange=everywhere, wanted=(1, 1, 0), algo_everywhere=6) is None
+    assert check(exchange=everywhere, wanted=(1, 1, 0), algo_everywhere=7) == "EXCHANGE_MAX_NUM_ALGO_ORDERS"
+    lists = [{"filterType": "EXCHANGE_MAX_NUM_ORDER_LISTS", "maxNumOrderLists": 7}]
+    assert check(exchange=lists, wanted=(2, 1, 1), lists_everywhere=7) == "EXCHANGE_MAX_NUM_ORDER_LISTS"
     assert check(base="400", buys="99") is None
     assert check(base="400", buys="99.5") == "MAX_POSITION"
     assert check(base="400", buys="99.5", side="SELL") is None

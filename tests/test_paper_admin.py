@@ -84,7 +84,8 @@ def test_status_tells_what_others_ask_it_for(hands):
 
 def test_the_account_that_is_always_there_has_the_balance_and_nothing_else(hands):
     told = hands.paper("GET", "accounts")
-    assert told == [{"name": "paper", "api_key": "paper", "balances": [{"asset": "USDT", "free": "10000.00000000", "locked": "0.00000000"}]}]
+    balances = [{"asset": "USDT", "free": "10000.00000000", "locked": "0.00000000"}]
+    assert told == [{"name": "paper", "api_key": "paper", "balances": balances, "bnb_fees": False}]
 
 
 def test_an_account_is_added_and_trades_by_itself(hands):

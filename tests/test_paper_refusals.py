@@ -90,9 +90,6 @@ BAD = [
     ({"quantity": "0.0499"}, MARKET, *failed("NOTIONAL")),
     ({"quoteOrderQty": "4.99", "quantity": None}, MARKET, *failed("NOTIONAL")),
     ({"quantity": "501"}, ORDER, *failed("MAX_POSITION")),
-    ({"type": "STOP_LOSS_LIMIT", "stopPrice": "98"}, ORDER, -2010, "Stop loss limit orders are not supported for this symbol."),
-    ({"type": "LIMIT_MAKER", "timeInForce": None}, ORDER, -2010, "Limit maker orders are not supported for this symbol."),
-    ({"type": "TAKE_PROFIT", "stopPrice": "102"}, MARKET, -2010, "Take profit orders are not supported for this symbol."),
     ({"icebergQty": "0.5"}, ORDER, -2010, "Iceberg orders are not supported for this symbol."),
     ({"quantity": "102"}, ORDER, -2010, "Account has insufficient balance for requested action."),
     ({"quantity": "100.0001"}, MARKET, -2010, "Account has insufficient balance for requested action."),
@@ -113,6 +110,21 @@ def test_a_bad_order_is_refused_in_binances_words_and_changes_nothing(hands, cha
     assert hands.ask("POST", "/api/v3/order", **params) == (400, code, text)
     assert hands.owns() == {"USDT": (10000, 0)}
     assert hands.ask("GET", "/api/v3/allOrders", symbol="BTCUSDT") == []
+
+
+@pytest.mark.parametrize("kind", ["LIMIT_MAKER", "STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"])
+def test_a_type_that_the_symbol_does_not_list_is_refused_by_name(kind):
+    hands = Hands(FixedMarket(flat(), orderTypes=["LIMIT", "MARKET"], ocoAllowed=False, cancelReplaceAllowed=False))
+    params = {"quantity": "1"}
+    if "LIMIT" in kind:
+        params["price"] = "99"
+    if kind.endswith("_LIMIT"):
+        params["timeInForce"] = "GTC"
+    if kind != "LIMIT_MAKER":
+        params["stopPrice"] = "102" if kind.startswith("STOP_LOSS") else "98"
+    words = kind.replace("_", " ").capitalize()
+    assert hands.order("BUY", kind, **params) == (400, -2010, f"{words} orders are not supported for this symbol.")
+    assert hands.order("BUY", "LIMIT", quantity="1", price="99")["status"] == "NEW"
 
 
 def test_there_are_at_least_forty_kinds_of_bad_orders():
@@ -252,8 +264,8 @@ def test_inside_a_gap_the_market_is_closed_but_resting_orders_may_wait():
 def test_every_refusal_that_this_exchange_can_give_is_worded_as_recorded():
     recorded = {(r["http"], r["body"]["code"], r["body"]["msg"]) for r in json.loads((FIXTURES / "spot_errors.json").read_text())}
     ours = {(400, code, text) for *_, code, text in BAD}
-    not_yet = {"Stop price would trigger immediately.", "Order would immediately match and take."}
-    not_yet.add("The relationship of the prices for the orders is not correct.")
     elsewhere = {-1003, -1015, -1021, -1022, -1120, -1145, -2011, -2013, -2014, -2015, -2026}  # other tests here say these word for word
-    left = {r for r in recorded - ours if r[1] not in elsewhere and r[2] not in not_yet | {"Duplicate order sent."}}
+    said = {"Duplicate order sent.", "Stop price would trigger immediately.", "Order would immediately match and take."}
+    said.add("The relationship of the prices for the orders is not correct.")
+    left = {r for r in recorded - ours if r[1] not in elsewhere and r[2] not in said}
     assert left == set()

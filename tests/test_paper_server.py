@@ -98,7 +98,7 @@ def trade(client):
     assert client.get_account_api_permissions()["enableWithdrawals"] is False
     assert client.get_account_api_trading_status()["data"]["isLocked"] is False
     info = client.get_symbol_info("BTCUSDT")
-    assert info["orderTypes"] == ["LIMIT", "MARKET"]
+    assert info["orderTypes"] == ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"]
     assert client.get_exchange_info()["symbols"]
     price = D(client.get_symbol_ticker(symbol="BTCUSDT")["price"])
     assert client.get_all_tickers() and client.get_orderbook_ticker(symbol="BTCUSDT") and client.get_orderbook_tickers()

@@ -367,7 +367,7 @@ class Told:
 
     def fetch_exchange_info(self):
         self._ask("info")
-        real = {**table.entry(table.known()["BTCUSDT"]), "ocoAllowed": True, "orderTypes": ["LIMIT", "MARKET", "STOP_LOSS"], "status": "TRADING"}
+        real = {**table.entry(table.known()["BTCUSDT"]), "otoAllowed": True, "orderTypes": ["LIMIT", "MARKET", "STOP_LOSS", "NEW_ONE"], "status": "TRADING"}
         return {"symbols": [real, {**real, "symbol": "ETHUSDT", "status": "BREAK"}]}
 
 
@@ -399,7 +399,8 @@ def test_what_a_market_missed_before_its_first_look_is_laid_out_by_closed_minute
 def test_only_what_the_engine_can_do_is_offered_and_a_symbol_that_does_not_trade_is_halted():
     told, now, market = followed()
     entry = market.symbol("BTCUSDT")
-    assert entry["orderTypes"] == ["LIMIT", "MARKET"] and not entry["ocoAllowed"] and entry["quoteOrderQtyMarketAllowed"]
+    assert entry["orderTypes"] == ["LIMIT", "MARKET", "STOP_LOSS"]
+    assert entry["ocoAllowed"] and not entry["otoAllowed"] and entry["quoteOrderQtyMarketAllowed"]
     assert list(entry) == list(table.entry(table.known()["BTCUSDT"])) and entry["baseAsset"] == "BTC"
     assert market.halted("ETHUSDT", now[0]) and not market.halted("BTCUSDT", now[0]) and market.symbol("X") is None
     assert market.klines("X", "1m", None, None, 5, now[0]) == [] and market.price("X", now[0]) is None

@@ -104,7 +104,8 @@ def test_at_least_forty_pairs_have_filters_in_the_form_of_2026(market):
         assert rules.tick > 0 and rules.step > 0 and rules.min_notional == 5 and rules.max_algo_orders == 5 and rules.max_orders == 200
         figures = table.known()[e["symbol"]]
         assert figures.anchor / figures.tick > 400  # a tick is a small part of a price
-        assert e["orderTypes"] == ["LIMIT", "MARKET"] and e["quoteOrderQtyMarketAllowed"] and not e["ocoAllowed"]
+        assert {"STOP_LOSS", "LIMIT_MAKER"} < set(e["orderTypes"]) and e["quoteOrderQtyMarketAllowed"] and e["ocoAllowed"] and e["cancelReplaceAllowed"]
+        assert not any(e[k] for k in ("icebergAllowed", "otoAllowed", "opoAllowed", "amendAllowed", "pegInstructionsAllowed", "allowTrailingStop"))
     btc = {f["filterType"]: f for f in market.symbol("BTCUSDT")["filters"]}
     assert btc["PRICE_FILTER"] == {"filterType": "PRICE_FILTER", "minPrice": "0.01000000", "maxPrice": "1000000.00000000", "tickSize": "0.01000000"}
     assert btc["LOT_SIZE"] == {"filterType": "LOT_SIZE", "minQty": "0.00001000", "maxQty": "9000.00000000", "stepSize": "0.00001000"}

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from core.market.fees import EXACT, UNIT
 from core.model import ZERO, Rules, Side
 
-# Kinds that execute against the book at whatever price it has.
-MARKET_KINDS = frozenset({"MARKET"})
+# Kinds that execute against the book at whatever price it has, at once or when they trigger.
+MARKET_KINDS = frozenset({"MARKET", "STOP_LOSS", "TAKE_PROFIT"})
 
 
 def average(prices: Iterable[Decimal]) -> Decimal | None:
@@ -41,7 +41,8 @@ def violation(
 ) -> str | None:
     """The name of the first filter that the order breaks, or None.
 
-    `price` is None for orders without one. `average_price` is the mean over the filters'
+    `price` is None for orders without one; one at market that waits for a stop price is
+    worth what it would bring there. `average_price` is the mean over the filters'
     `avgPriceMins` (`average`), `last_price` stands in where it is None or the filter asks
     for 0 minutes. `notional` overrides quantity × price: the amount of an order sized in
     the quote asset.
@@ -59,7 +60,7 @@ def violation(
         return "LOT_SIZE"
     if kind in MARKET_KINDS and _breaks_lot(quantity, rules.market_min_quantity, rules.market_max_quantity, rules.market_step):
         return "MARKET_LOT_SIZE"
-    failed = _notional(rules, kind, quantity, price, average_price, last_price, notional)
+    failed = _notional(rules, kind, quantity, price if price is not None else stop_price, average_price, last_price, notional)
     if failed:
         return failed
     if iceberg:
@@ -152,12 +153,32 @@ class Holdings(NamedTuple):
     open_everywhere: int  # open orders on all symbols
     base_total: Decimal  # free + locked of the base asset
     open_buys: Decimal  # base asset that open buys on the symbol may still bring
+    algo_on_symbol: int = 0  # those of the open orders that have a stop price
+    algo_everywhere: int = 0
+    lists_on_symbol: int = 0  # open order lists
+    lists_everywhere: int = 0
+
+
+class Wanted(NamedTuple):
+    """What a request adds to what is open: an order list adds two orders and one list."""
+
+    orders: int  # orders that may rest; 0 for one at market
+    algo: int = 0
+    lists: int = 0
+
+
+# Filter, the key of its limit, what it counts of what is open and of what is wanted.
+_COUNTING = (
+    ("MAX_NUM_ORDERS", "maxNumOrders", "open", "orders"),
+    ("MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders", "algo", "algo"),
+    ("MAX_NUM_ORDER_LISTS", "maxNumOrderLists", "lists", "lists"),
+)
 
 
 def account_violation(
     rules: Rules,
     side: Side,
-    rests: bool,
+    wanted: Wanted,
     quantity: Decimal,
     notional: Decimal,
     base: str,
@@ -166,18 +187,24 @@ def account_violation(
     exchange_filters: Iterable[Mapping[str, Any]] = (),
     asset_filters: Iterable[Mapping[str, Any]] = (),
 ) -> str | None:
-    """The first filter broken that looks at the account, or None. `rests`: the order may stay open."""
+    """The first filter broken that looks at the account, or None."""
     for f in rules.filters:
-        if f["filterType"] == "MAX_NUM_ORDERS" and rests and held.open_on_symbol >= int(f["maxNumOrders"]):
-            return "MAX_NUM_ORDERS"
+        for name, key, counted, adds in _COUNTING:
+            if f["filterType"] == name and _too_many(int(f[key]), getattr(held, f"{counted}_on_symbol"), getattr(wanted, adds)):
+                return name
         if f["filterType"] == "MAX_POSITION" and side == "BUY" and held.base_total + held.open_buys + quantity > Decimal(str(f["maxPosition"])):
             return "MAX_POSITION"
     for f in exchange_filters:
-        if f["filterType"] == "EXCHANGE_MAX_NUM_ORDERS" and rests and held.open_everywhere >= int(f["maxNumOrders"]):
-            return "EXCHANGE_MAX_NUM_ORDERS"
+        for name, key, counted, adds in _COUNTING:
+            if f["filterType"] == f"EXCHANGE_{name}" and _too_many(int(f[key]), getattr(held, f"{counted}_everywhere"), getattr(wanted, adds)):
+                return f"EXCHANGE_{name}"
     for f in asset_filters:
         if f["filterType"] == "MAX_ASSET":
             limit = Decimal(str(f["limit"]))
             if (f["asset"] == base and quantity > limit) or (f["asset"] == quote and notional > limit):
                 return "MAX_ASSET"
     return None
+
+
+def _too_many(limit: int, there: int, more: int) -> bool:
+    return more > 0 and there + more > limit

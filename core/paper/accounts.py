@@ -57,10 +57,18 @@ class Accounts:
             self._store.put_balance(account.name, asset, account.holding(asset))
 
     def create(
-        self, name: str, key: str, secret: str, balances: Mapping[str, Decimal], now: int, maker: Decimal = DEFAULT_RATE, taker: Decimal = DEFAULT_RATE
+        self,
+        name: str,
+        key: str,
+        secret: str,
+        balances: Mapping[str, Decimal],
+        now: int,
+        maker: Decimal = DEFAULT_RATE,
+        taker: Decimal = DEFAULT_RATE,
+        bnb_fees: bool = False,
     ) -> Account:
         uid = max((a.uid for a in self.by_name.values()), default=354937867) + 1
-        account = Account(name, key, secret, maker, taker, uid, now)
+        account = Account(name, key, secret, maker, taker, uid, now, bnb_fees)
         for asset, amount in balances.items():
             account.holding(asset).free = amount
             self._store.put_transfer(name, asset, amount, now)
@@ -69,8 +77,8 @@ class Accounts:
         return account
 
     def add(self, value: dict[str, Any], now: int) -> Account:
-        """An account from its JSON object (name, api_key, api_secret, balances; maker and taker as rates)."""
-        check_keys(value, {"name", "api_key", "api_secret"}, {"balances", "maker", "taker"})
+        """An account from its JSON object (name, api_key, api_secret, balances; maker and taker as rates; bnb_fees: pays fees in BNB)."""
+        check_keys(value, {"name", "api_key", "api_secret"}, {"balances", "maker", "taker", "bnb_fees"})
         name, key, secret = value["name"], value["api_key"], value["api_secret"]
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InputError("name: must be 1 to 40 letters, digits, ., - or _")
@@ -87,7 +95,17 @@ class Accounts:
             raise InputError('balances: must be an object of amounts, such as {"USDT": 10000}')
         balances = {_asset(asset): _amount(f"balances.{asset}", amount, allow_zero=True) for asset, amount in raw.items()}
         rates = {k: number(k, value[k], low=0, high="0.1") if value.get(k) is not None else DEFAULT_RATE for k in ("maker", "taker")}
-        return self.create(name, key, secret, balances, now, **rates)
+        return self.create(name, key, secret, balances, now, **rates, bnb_fees=_switch("bnb_fees", value.get("bnb_fees", False)))
+
+    def pay_fees_in_bnb(self, account: Account, on: bool, now: int) -> None:
+        account.bnb_fees = on
+        self.changed(account, set(), now)
+
+    def set_bnb_fees(self, name: str, value: dict[str, Any], now: int) -> Account:
+        account = self.named(name)
+        check_keys(value, {"enabled"}, set())
+        self.pay_fees_in_bnb(account, _switch("enabled", value["enabled"]), now)
+        return account
 
     def deposit(self, name: str, value: dict[str, Any], now: int) -> Account:
         account, asset, amount = self._transfer(name, value)
@@ -116,15 +134,26 @@ class Accounts:
         return [show(a) for a in self.by_name.values()]
 
 
+def discount(account: Account) -> dict[str, Any]:
+    """What is told of fees in BNB: a multiplier of the standard fee (BINANCE.md §4)."""
+    return {"enabledForAccount": account.bnb_fees, "enabledForSymbol": True, "discountAsset": "BNB", "discount": "0.75000000"}
+
+
 def show(account: Account) -> dict[str, Any]:
     """An account as /paper/accounts lists it: what it holds, and no secret."""
     balances = [{"asset": asset, "free": pad8(h.free), "locked": pad8(h.locked)} for asset, h in sorted(account.balances.items()) if h.free or h.locked]
-    return {"name": account.name, "api_key": account.api_key, "balances": balances}
+    return {"name": account.name, "api_key": account.api_key, "balances": balances, "bnb_fees": account.bnb_fees}
 
 
 def _asset(value: Any) -> str:
     if not isinstance(value, str) or not _ASSET.fullmatch(value):
         raise InputError("asset: must be a coin's name in capitals, such as USDT")
+    return value
+
+
+def _switch(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{name}: must be true (fees are paid in BNB, at three quarters, while it suffices) or false")
     return value
 
 

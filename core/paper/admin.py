@@ -72,8 +72,8 @@ def _route(path: str) -> dict[str, Handler]:
     if found is not None:
         return found
     parts = path.split("/")
-    if len(parts) == 5 and parts[2] == "accounts" and parts[4] in ("deposit", "withdraw"):
-        return {"POST": _deposit if parts[4] == "deposit" else _withdraw}
+    if len(parts) == 5 and parts[2] == "accounts" and parts[4] in _OF_AN_ACCOUNT:
+        return {"POST": _OF_AN_ACCOUNT[parts[4]]}
     return {}
 
 
@@ -100,6 +100,7 @@ def status(x: PaperExchange, _: Request) -> Any:
         "settings_differ": x.differing(),
         "accounts": len(x.accounts.by_name),
         "open_orders": len(x.matching.open),
+        "open_lists": len(x.matching.lists),
         "faults": len(x.faults.shown()),
     }
 
@@ -174,6 +175,15 @@ def _deposit(x: PaperExchange, request: Request) -> Any:
 def _withdraw(x: PaperExchange, request: Request) -> Any:
     _catch_up(x)
     return accounts.show(x.accounts.withdraw(_named(request), read_object(request.body), x.clock.now()))
+
+
+def _bnb_fees(x: PaperExchange, request: Request) -> Any:
+    """What was filled before is charged as it was set before."""
+    _catch_up(x)
+    return accounts.show(x.accounts.set_bnb_fees(_named(request), read_object(request.body), x.clock.now()))
+
+
+_OF_AN_ACCOUNT: dict[str, Handler] = {"deposit": _deposit, "withdraw": _withdraw, "bnb_fees": _bnb_fees}
 
 
 # --- faults ------------------------------------------------------------------------

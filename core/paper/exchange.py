@@ -25,7 +25,7 @@ from core.config import Settings
 from core.errors import InputError, SettingsError, Unavailable
 from core.market import filters
 from core.model import plain
-from core.paper import admin, orders, private, public, signing, validation
+from core.paper import admin, lists, orders, private, public, replacing, signing, validation
 from core.paper.accounts import Accounts
 from core.paper.clock import ClockFile, MarketClock
 from core.paper.endpoint import Call, Endpoint
@@ -42,8 +42,10 @@ log = logging.getLogger(__name__)
 
 # What makes a market; a market that is there already keeps its own.
 SHAPES = ("paper_market", "paper_data", "paper_start", "paper_speed", "paper_seed", "paper_balance_usdt", "paper_slippage_pct")
+# Where the next order's, fill's and order list's id are kept over a reset.
+NEXT_IDS = ("next_order", "next_fill", "next_list")
 AVERAGE_MS = 300_000
-TABLE: dict[tuple[str, str], Endpoint] = {**public.ENDPOINTS, **private.ENDPOINTS, **orders.ENDPOINTS}
+TABLE: dict[tuple[str, str], Endpoint] = {**public.ENDPOINTS, **private.ENDPOINTS, **orders.ENDPOINTS, **lists.ENDPOINTS, **replacing.ENDPOINTS}
 GONE = frozenset({"/api/v3/userDataStream", "/api/v1/userDataStream"})
 
 
@@ -86,13 +88,13 @@ class PaperExchange:
         self.store = Store(folder / "paper.db" if folder else None)
         meta = self.store.meta()
         if "settings" not in meta:
-            self._begin(settings, int(meta.get("generation", "0")) + 1, (1, 1))
+            self._begin(settings, int(meta.get("generation", "0")) + 1, (1, 1, 1))
         else:
             self._open(meta, self._shaped(json.loads(meta["settings"])))
 
     # --- a market begins, or goes on ---------------------------------------------------
 
-    def _begin(self, settings: Settings, generation: int, next_ids: tuple[int, int]) -> None:
+    def _begin(self, settings: Settings, generation: int, next_ids: tuple[int, int, int]) -> None:
         """A new market from the settings, with the one account that is always there."""
         market = self._opener(settings)
         start = settings.paper_start if settings.paper_start is not None else market.first_ms
@@ -108,8 +110,8 @@ class PaperExchange:
             store.set_meta("speed", plain(settings.paper_speed))
             store.set_meta("market_ms", str(start))
             store.set_meta("created_ms", str(self.wall()))
-            store.set_meta("next_order", str(next_ids[0]))
-            store.set_meta("next_fill", str(next_ids[1]))
+            for name, next_id in zip(NEXT_IDS, next_ids, strict=True):
+                store.set_meta(name, str(next_id))
             balances = {"USDT": settings.paper_balance_usdt} if settings.paper_balance_usdt else {}
             accounts.create("paper", "paper", "paper", balances, start)
             store.commit()
@@ -157,12 +159,13 @@ class PaperExchange:
 
     def _load(self) -> None:
         """Memory from the store: at the start, and after a write that failed."""
-        meta, (last_order, last_fill) = self.store.meta(), self.store.last_ids()
+        meta = self.store.meta()
+        order, fill, order_list = (max(int(meta.get(name, "1")), last + 1) for name, last in zip(NEXT_IDS, self.store.last_ids(), strict=True))
         self.accounts.load()
-        self.matching.load(max(int(meta.get("next_order", "1")), last_order + 1), max(int(meta.get("next_fill", "1")), last_fill + 1))
+        self.matching.load(order, fill, order_list)
 
     def reset(self) -> None:
-        """A new market from today's settings; order and trade ids go on, so that none means two things."""
+        """A new market from today's settings; order, trade and list ids go on, so that none means two things."""
         try:
             settings = self._reload()
         except SettingsError as e:
@@ -364,7 +367,8 @@ class PaperExchange:
         return {**HEADERS, "x-mbx-uuid": str(uuid.uuid4()), "X-MBX-USED-WEIGHT": used, "X-MBX-USED-WEIGHT-1M": used}
 
     def _refusal(self, request: Request, e: WireError) -> Response:
-        return Response(e.status, compact({"code": e.code, "msg": e.msg}), {**self._headers(request), **e.headers})
+        told = {"code": e.code, "msg": e.msg} if e.data is None else {"code": e.code, "msg": e.msg, "data": e.data}
+        return Response(e.status, compact(told), {**self._headers(request), **e.headers})
 
 
 def _seconds(params: dict[str, Any]) -> int:

@@ -2,25 +2,33 @@
 
 A market order fills at the last print plus slippage, inside the current candle; a limit
 order that crosses fills at once at the last print; one that rests is reached when the
-straight walk to a print passes or touches its price. Fills are found lazily, up to now,
-whenever somebody could see them. Stop orders will be triggered in `_fill_price`, order
-lists be tied together in `_after_fill`.
+straight walk to a print passes or touches its price. A stop triggers likewise, at its stop
+price or at the open beyond it, and trades at once at that price (no slippage); one whose
+limit doesn't allow that rests at its limit, also for the rest of that same walk. Fills are
+found lazily, up to now, whenever somebody could see them.
+
+Of the two orders of a list the first to trade or to trigger makes the other expire in that
+same moment. The list locks once, what the dearer of the two needs; the first of them holds
+it, and the winner takes it over. A BUY at market locks at its stop price; where a candle
+opens so far above that lock and free balance don't pay for it, it expires (REJECTED).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from core.market.fees import EXACT, fee, lock_amount, quote_amount
-from core.market.path import reached
-from core.model import ZERO, Rules, Side, ceil_to, floor_to
+from core.market.fees import EXACT, quote_amount
+from core.model import ZERO, Rules, ceil_to, floor_to
+from core.paper import resting
 from core.paper.accounts import Accounts
 from core.paper.limits import Limits
 from core.paper.markets import Market, Print
-from core.paper.store import Account, PaperFill, PaperOrder, Store
+from core.paper.money import Money, insufficient
+from core.paper.store import Account, PaperFill, PaperList, PaperOrder, Store
 from core.paper.wire import WireError
 
 HUNDRED = Decimal(100)
@@ -46,10 +54,6 @@ class SymbolInfo:
         return max(self.rules.step, self.rules.market_step)
 
 
-def insufficient() -> WireError:
-    return WireError(-2010, "Account has insufficient balance for requested action.")
-
-
 @dataclass(slots=True)
 class Placed:
     order: PaperOrder
@@ -57,27 +61,32 @@ class Placed:
 
 
 class Matching:
-    """All open orders, and the one place where money changes hands."""
+    """All open orders and order lists, and how they meet the path."""
 
     def __init__(self, store: Store, accounts: Accounts, limits: Limits, market: Market, slippage_pct: Decimal):
         self._store, self._accounts, self._limits, self.market = store, accounts, limits, market
         self._slippage = slippage_pct / HUNDRED
+        self._money = Money(store, accounts, limits, market)
         self._symbols: dict[str, SymbolInfo] = {}
         self.open: dict[int, PaperOrder] = {}
+        self.lists: dict[int, PaperList] = {}
+        self._legs: dict[int, list[PaperOrder]] = {}
         self._books: dict[str, dict[int, PaperOrder]] = {}
         self._walked: dict[str, int] = {}
-        self._next_order = self._next_fill = 1
+        self._next_order = self._next_list = 1
 
-    def load(self, next_order: int, next_fill: int) -> None:
-        """Take the open orders from the store; whatever memory held before is forgotten."""
+    def load(self, next_order: int, next_fill: int, next_list: int) -> None:
+        """Take the open orders and lists from the store; whatever memory held before is forgotten."""
         self.open, self._books, self._walked = {}, {}, {}
         for order in self._store.open_orders():
             self._keep(order, order.since_ms)
-        self._next_order, self._next_fill = next_order, next_fill
+        self.lists = {found.id: found for found in self._store.lists("done = 0")}
+        self._legs = {number: [self.open.get(leg.id, leg) for leg in self._store.legs(number)] for number in self.lists}
+        self._next_order, self._money.next_fill, self._next_list = next_order, next_fill, next_list
 
     @property
-    def next_ids(self) -> tuple[int, int]:
-        return self._next_order, self._next_fill
+    def next_ids(self) -> tuple[int, int, int]:
+        return self._next_order, self._money.next_fill, self._next_list
 
     def info(self, symbol: str, now: int) -> SymbolInfo:
         """A listed symbol, or -1121."""
@@ -119,12 +128,19 @@ class Matching:
     def symbols_with_orders(self, account: str | None = None) -> list[str]:
         return [s for s, book in self._books.items() if account is None or any(o.account == account for o in book.values())]
 
+    def lists_of(self, account: str, symbol: str | None = None) -> list[PaperList]:
+        return [found for found in self.lists.values() if found.account == account and symbol in (None, found.symbol)]
+
+    def legs(self, order_list: PaperList) -> list[PaperOrder]:
+        """Both orders of a list, open or not."""
+        return self._legs[order_list.id] if order_list.id in self._legs else self._store.legs(order_list.id)
+
     # --- prices --------------------------------------------------------------------
 
     def market_price(self, info: SymbolInfo, side: str, now: int) -> Decimal:
         """What a market order pays or gets: the last print, slipped against it, inside the current candle."""
         last = self.market.price(info.name, now)
-        if last is None or self.market.halted(info.name, now) or info.entry["status"] != "TRADING":
+        if last is None or self._closed(info, now):
             raise WireError(-2010, "Market is closed.")
         if not self._slippage:
             return last
@@ -139,77 +155,136 @@ class Matching:
             price = min(max(price, low), high)
         return price
 
+    def _closed(self, info: SymbolInfo, now: int) -> bool:
+        return self.market.price(info.name, now) is None or self.market.halted(info.name, now) or info.entry["status"] != "TRADING"
+
     # --- placing -------------------------------------------------------------------
 
-    def place_market(self, account: Account, info: SymbolInfo, order: PaperOrder, now: int) -> Placed:
-        """Fill a MARKET order now; what a partial_fill fault leaves over expires."""
-        price = self.market_price(info, order.side, now)
-        asset = info.quote if order.side == "BUY" else info.base
-        need = quote_amount(price, order.quantity) if order.side == "BUY" else order.quantity
-        if account.balances.get(asset) is None or account.balances[asset].free < need:
-            raise insufficient()
-        self._number(order)
-        quantity = order.quantity if order.fraction is None else floor_to(order.quantity * order.fraction, info.lot)
-        fills = [self._fill(account, info, order, price, quantity, now, maker=False)] if quantity else []
-        if order.remaining:
-            order.status, order.expiry_reason = "EXPIRED", "INSUFFICIENT_LIQUIDITY"
-        self._store.put_order(order)
-        self._accounts.changed(account, {info.base, info.quote}, now)
-        return Placed(order, fills)
-
-    def place_limit(self, account: Account, info: SymbolInfo, order: PaperOrder, now: int) -> Placed:
-        """Fill a crossing LIMIT order at the last print; what is left rests (GTC) or expires (IOC, FOK)."""
+    def place(self, account: Account, info: SymbolInfo, order: PaperOrder, now: int) -> Placed:
+        """A new order of any kind: filled, resting or expired when this returns. -2010 leaves nothing behind."""
+        if order.kind == "MARKET":
+            return self._place_market(account, info, order, now)
         last = self.market.price(info.name, now)
-        crosses = last is not None and (order.price >= last if order.side == "BUY" else order.price <= last)
-        closed = last is None or self.market.halted(info.name, now) or info.entry["status"] != "TRADING"
-        if closed and (crosses or order.life != "GTC"):
+        self._may_rest(order, last)
+        takes = order.kind == "LIMIT" and last is not None and resting.crosses(order, last)
+        if (takes or (order.kind == "LIMIT" and order.life != "GTC")) and self._closed(info, now):
             raise WireError(-2010, "Market is closed.")
-        asset = info.quote if order.side == "BUY" else info.base
-        need = lock_amount(_side(order), order.price, order.quantity)
-        held = account.balances.get(asset)
-        if held is None or held.free < need:
-            raise insufficient()
+        self._money.lock(account, info, order, resting.needs(order))
         self._number(order)
-        held.free -= need
-        held.locked += need
-        order.locked = need
-        fills: list[PaperFill] = []
-        if crosses and last is not None:
-            quantity = self._first_quantity(info, order)
-            if quantity and (quantity == order.quantity or order.life != "FOK"):
-                fills.append(self._fill(account, info, order, last, quantity, now, maker=False))
-        if order.remaining and order.life != "GTC":
-            order.expiry_reason = "UNFILLED_FOK_ORDER_EXPIRED" if order.life == "FOK" else "UNFILLED_IOC_QUANTITY_EXPIRED"
-            self._release(account, order, asset)
-            order.status = "EXPIRED"
-        elif order.remaining:
-            order.since_ms = now
+        order.since_ms = now
+        fills = self._take(account, info, order, last if takes else None, now) if order.kind == "LIMIT" else []
+        if order.open:
             self._keep(order, now)
         self._store.put_order(order)
         self._accounts.changed(account, {info.base, info.quote}, now)
         return Placed(order, fills)
 
-    def cancel(self, account: Account, order: PaperOrder, now: int) -> None:
-        info = self.info(order.symbol, now)
-        asset = info.quote if order.side == "BUY" else info.base
-        self._forget(order)
-        self._release(account, order, asset)
-        order.status, order.update_ms = "CANCELED", now
+    def place_list(self, account: Account, info: SymbolInfo, order_list: PaperList, legs: Sequence[PaperOrder], now: int) -> None:
+        """Both orders of a list, or (-2010) none. The first of them holds what is locked for both."""
+        last = self.market.price(info.name, now)
+        for leg in legs:
+            self._may_rest(leg, last)
+        self._money.lock(account, info, legs[0], max(resting.needs(leg) for leg in legs))
+        order_list.id = self._next_list
+        self._next_list += 1
+        for leg in legs:
+            self._number(leg)
+            leg.list_id, leg.since_ms = order_list.id, now
+            self._keep(leg, now)
+            self._store.put_order(leg)
+        self.lists[order_list.id], self._legs[order_list.id] = order_list, list(legs)
+        self._store.put_list(order_list)
+        self._accounts.changed(account, {info.base, info.quote}, now)
+
+    @staticmethod
+    def _may_rest(order: PaperOrder, last: Decimal | None) -> None:
+        """-2010 for a stop that is touched and a LIMIT_MAKER that would take, where the price stands."""
+        if last is None:
+            raise WireError(-2010, "Market is closed.")
+        if resting.triggers(order, last):
+            raise WireError(-2010, "Stop price would trigger immediately.")
+        if order.kind == "LIMIT_MAKER" and resting.crosses(order, last):
+            raise WireError(-2010, "Order would immediately match and take.")
+
+    def _place_market(self, account: Account, info: SymbolInfo, order: PaperOrder, now: int) -> Placed:
+        price = self.market_price(info, order.side, now)
+        need = quote_amount(price, order.quantity) if order.side == "BUY" else order.quantity
+        if self._money.free(account, info, order) < need:
+            raise insufficient()
+        self._number(order)
+        fills = self._take_at_market(account, info, order, price, now)
         self._store.put_order(order)
-        self._accounts.changed(account, {asset}, now)
+        self._accounts.changed(account, {info.base, info.quote}, now)
+        return Placed(order, fills)
+
+    def cancel(self, account: Account, order: PaperOrder, now: int) -> list[PaperOrder]:
+        """Cancel an open order, and with it the list it belongs to; the orders cancelled."""
+        info = self.info(order.symbol, now)
+        gone = [leg for leg in self._legs.get(order.list_id, [order]) if leg.open]
+        for leg in gone:
+            self._end(account, info, leg, "CANCELED", None, now)
+            self._store.put_order(leg)
+        self._accounts.changed(account, {info.base, info.quote}, now)
+        return gone
 
     def _number(self, order: PaperOrder) -> None:
         order.id = self._next_order
         self._next_order += 1
         self._limits.count_order(order.account)
 
-    def _first_quantity(self, info: SymbolInfo, order: PaperOrder) -> Decimal:
+    # --- what becomes of an order ------------------------------------------------------
+
+    def _end(self, account: Account, info: SymbolInfo, order: PaperOrder, status: str, reason: str | None, ms: int) -> None:
+        """Close an order that is not filled: nothing of it stays locked or in the book."""
+        self._money.release(account, info, order)
+        order.status, order.expiry_reason, order.update_ms = status, reason, ms
+        self._closed_one(order)
+
+    def _closed_one(self, order: PaperOrder) -> None:
+        """Forget a finished order, and its list when that was the last of it."""
+        self._forget(order)
+        order_list = self.lists.get(order.list_id)
+        if order_list is not None and not any(leg.open for leg in self._legs[order_list.id]):
+            order_list.done = True
+            self._store.put_list(order_list)
+            del self.lists[order_list.id], self._legs[order_list.id]
+
+    def _win(self, account: Account, info: SymbolInfo, order: PaperOrder, ms: int) -> None:
+        """An order trades or triggers: the other of its list expires, and what was locked for both is its own now."""
+        for other in self._legs.get(order.list_id, ()):
+            if other is not order and other.open:
+                order.locked, other.locked = order.locked + other.locked, ZERO
+                self._end(account, info, other, "EXPIRED", "OCO_TRIGGER", ms)
+                self._store.put_order(other)
+                self._money.release(account, info, order, resting.needs(order))
+
+    def _first_quantity(self, order: PaperOrder, step: Decimal) -> Decimal:
         """What the next fill takes: all that is left, or once the part that a fault allows."""
         if order.fraction is None:
             return order.remaining
-        quantity = floor_to(order.quantity * order.fraction, info.rules.step)
+        quantity = floor_to(order.quantity * order.fraction, step)
         order.fraction = None
         return min(quantity, order.remaining)
+
+    def _take(self, account: Account, info: SymbolInfo, order: PaperOrder, price: Decimal | None, ms: int) -> list[PaperFill]:
+        """A limit order begins to work: it takes at `price` (None: it doesn't cross). What an IOC or FOK leaves expires."""
+        fills = []
+        if price is not None:
+            quantity = self._first_quantity(order, info.rules.step)
+            if quantity and (quantity == order.quantity or order.life != "FOK"):
+                fills.append(self._money.fill(account, info, order, price, quantity, ms, maker=False))
+        if order.remaining and order.life != "GTC":
+            reason = "UNFILLED_FOK_ORDER_EXPIRED" if order.life == "FOK" else "UNFILLED_IOC_QUANTITY_EXPIRED"
+            self._end(account, info, order, "EXPIRED", reason, ms)
+        return fills
+
+    def _take_at_market(self, account: Account, info: SymbolInfo, order: PaperOrder, price: Decimal, ms: int) -> list[PaperFill]:
+        """An order at market takes at `price`; what a fault leaves over expires."""
+        quantity = self._first_quantity(order, info.lot)
+        fills = [self._money.fill(account, info, order, price, quantity, ms, maker=False)] if quantity else []
+        if order.remaining:
+            self._end(account, info, order, "EXPIRED", "INSUFFICIENT_LIQUIDITY", ms)
+        return fills
 
     # --- resting orders --------------------------------------------------------------
 
@@ -222,85 +297,64 @@ class Matching:
     def _walk(self, symbol: str, now: int) -> None:
         at = self._walked[symbol]
         while book := self._books.get(symbol):
-            below = max((o.price for o in book.values() if o.side == "BUY"), default=None)
-            above = min((o.price for o in book.values() if o.side == "SELL"), default=None)
+            below = max((resting.level(o) for o in book.values() if resting.beyond(o) == "below"), default=None)
+            above = min((resting.level(o) for o in book.values() if resting.beyond(o) == "above"), default=None)
             hit = self.market.reach(symbol, at, now, below, above)
             if hit is None:
                 break
             came_from, print_ = hit
             at = print_.ms
-            # Along the walk: what lies nearest to where it came from is met first.
-            for order in sorted(book.values(), key=lambda o: (abs(o.price - came_from), o.id)):
-                if print_.ms > order.since_ms and order.open:
-                    self._reach(order, came_from, print_)
+            self._meet(book, came_from, print_)
         if symbol in self._books:
             self._walked[symbol] = now
 
-    def _reach(self, order: PaperOrder, came_from: Decimal, to: Print) -> None:
-        price = _fill_price(order, came_from, to)
-        if price is None:
-            return
-        info, account = self.info(order.symbol, to.ms), self._accounts.by_name[order.account]
-        quantity = self._first_quantity(info, order)
+    def _meet(self, book: dict[int, PaperOrder], came_from: Decimal, to: Print) -> None:
+        """One walk to a print, order by order: what lies nearest to where it came from is met first."""
+        queue = [(resting.distance(o, came_from), o.id) for o in book.values() if o.since_ms < to.ms]
+        heapq.heapify(queue)
+        rests_from: dict[int, Decimal] = {}  # stops that triggered on this walk: the price from which their limit rests
+        while queue:
+            _, number = heapq.heappop(queue)
+            order = book.get(number)
+            if order is None:  # the other of its list was nearer
+                continue
+            start = rests_from.get(number, came_from)
+            price = resting.met_at(order, start, to.price, to.opens and number not in rests_from)
+            if price is None:
+                continue
+            if not resting.waits(order):
+                self._reach(order, price, to.ms)
+                continue
+            self._trigger(order, price, to.ms)
+            if order.open and not resting.crosses(order, price):
+                rests_from[number] = price
+                heapq.heappush(queue, (resting.distance(order, came_from), number))
+
+    def _reach(self, order: PaperOrder, price: Decimal, ms: int) -> None:
+        """A resting limit is met: it trades as maker."""
+        info, account = self.info(order.symbol, ms), self._accounts.by_name[order.account]
+        quantity = self._first_quantity(order, info.rules.step)
         if quantity:
-            self._fill(account, info, order, price, quantity, to.ms, maker=True)
-        order.since_ms = to.ms
-        if not order.remaining:
-            self._forget(order)
+            self._win(account, info, order, ms)
+            self._money.fill(account, info, order, price, quantity, ms, maker=True)
+        self._written(account, info, order, ms)
+
+    def _trigger(self, order: PaperOrder, price: Decimal, ms: int) -> None:
+        """A stop is met: it works from now on, and takes at `price` where its limit allows that."""
+        info, account = self.info(order.symbol, ms), self._accounts.by_name[order.account]
+        self._win(account, info, order, ms)
+        order.working_ms = order.update_ms = ms
+        if order.kind not in resting.AT_MARKET:
+            self._take(account, info, order, price if resting.crosses(order, price) else None, ms)
+        elif order.side == "BUY" and quote_amount(price, order.quantity) > order.locked + self._money.free(account, info, order):
+            self._end(account, info, order, "EXPIRED", "REJECTED", ms)
+        else:
+            self._take_at_market(account, info, order, price, ms)
+        self._written(account, info, order, ms)
+
+    def _written(self, account: Account, info: SymbolInfo, order: PaperOrder, ms: int) -> None:
+        order.since_ms = ms
+        if not order.open:
+            self._closed_one(order)
         self._store.put_order(order)
-        self._accounts.changed(account, {info.base, info.quote}, to.ms)
-
-    # --- money ---------------------------------------------------------------------
-
-    def _fill(self, account: Account, info: SymbolInfo, order: PaperOrder, price: Decimal, quantity: Decimal, ms: int, *, maker: bool) -> PaperFill:
-        """One execution: balances in memory, the fill in the store, the order's sums."""
-        quote = quote_amount(price, quantity)
-        rate = account.maker if maker else account.taker
-        base_held, quote_held = account.holding(info.base), account.holding(info.quote)
-        if not order.executed:
-            self._limits.first_fill(account.name, maker)
-        order.executed += quantity
-        order.executed_quote += quote
-        order.status = "FILLED" if not order.remaining else "PARTIALLY_FILLED"
-        order.update_ms = ms
-        pays, spent = (quote_held, quote) if order.side == "BUY" else (base_held, quantity)
-        if order.locked:
-            # The last fill frees all that is left of the lock, so that nothing stays locked by rounding.
-            part = order.locked if not order.remaining else min(order.locked, lock_amount(_side(order), order.price, quantity))
-            order.locked -= part
-            pays.locked -= part
-            pays.free += part - spent
-        else:
-            pays.free -= spent
-        if order.side == "BUY":
-            fee_asset, charge = info.base, fee(quantity, rate)
-            base_held.free += quantity - charge
-        else:
-            fee_asset, charge = info.quote, fee(quote, rate)
-            quote_held.free += quote - charge
-        fill = PaperFill(self._next_fill, order.id, account.name, info.name, order.side, price, quantity, quote, charge, fee_asset, ms, maker)
-        self._next_fill += 1
-        self._store.put_fill(fill)
-        return fill
-
-    def _release(self, account: Account, order: PaperOrder, asset: str) -> None:
-        held = account.holding(asset)
-        held.locked -= order.locked
-        held.free += order.locked
-        order.locked = ZERO
-
-
-def _side(order: PaperOrder) -> Side:
-    return "BUY" if order.side == "BUY" else "SELL"
-
-
-def _fill_price(order: PaperOrder, came_from: Decimal, to: Print) -> Decimal | None:
-    """Where a resting order fills on the walk to a print, None when it isn't reached."""
-    price = reached("below" if order.side == "BUY" else "above", order.price, came_from, to.price, to.opens)
-    if price is None:
-        return None
-    # The rest of an order that filled in part may lie beyond the whole walk: the market then
-    # gives its own price, which is better than the limit and really was printed.
-    if not min(came_from, to.price) <= price <= max(came_from, to.price):
-        return to.price
-    return price
+        self._accounts.changed(account, {info.base, info.quote}, ms)

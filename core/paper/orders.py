@@ -1,19 +1,26 @@
-"""POST /order and what belongs to it: the order is checked, filtered, counted and handed to matching."""
+"""POST /order and DELETE /order: an order is checked, filtered, counted and handed to matching.
+
+Order lists (lists.py) and cancelReplace (replacing.py) are made of the same steps: `draft`,
+`count_filters`, `refusals`, `send`; `by_id`, `withdraw`.
+"""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from core.market import filters
 from core.market.fees import EXACT
 from core.model import ZERO, floor_to
-from core.paper import reports, validation
+from core.paper import reports, resting, validation
+from core.paper.accounts import discount
 from core.paper.endpoint import Call, Endpoint
 from core.paper.matching import SymbolInfo
 from core.paper.store import PaperOrder
-from core.paper.wire import WireError, filter_failure, pad8
+from core.paper.wire import WireError, either, filter_failure, pad8
 
 if TYPE_CHECKING:
     from core.paper.exchange import PaperExchange
@@ -27,15 +34,18 @@ def fresh_client_id() -> str:
     return "".join(_ids.choices(_LETTERS, k=22))
 
 
-def draft(x: PaperExchange, call: Call) -> tuple[SymbolInfo, PaperOrder]:
-    """The order that the parameters ask for, through enums, precision and filters; nothing is done yet."""
-    values = call.values
+def draft(x: PaperExchange, call: Call, values: Mapping[str, str], names: Mapping[str, str] = validation.PLAIN) -> tuple[SymbolInfo, PaperOrder]:
+    """The order that the parameters ask for, through enums, precision and its own filters; nothing is done yet.
+
+    `names`: as in `validation.order_shape`. `count_filters` must follow."""
     validation.order_enums(values)
     info = x.matching.info(values["symbol"], call.now)
-    numbers = validation.order_numbers(values, info)
+    numbers = validation.order_numbers(values, info, names)
     kind, side = values["type"], values["side"]
     iceberg = numbers.get("icebergQty", ZERO)
     if iceberg and values.get("timeInForce", "GTC") != "GTC":
+        if names:
+            raise WireError(-1160, f"Parameter '{names['icebergQty']}' is not supported if `aboveTimeInForce`/`belowTimeInForce` is not GTC.")
         raise WireError(-1106, "Parameter 'icebergQty' sent when not required.")
     order = PaperOrder(
         id=0,
@@ -50,7 +60,7 @@ def draft(x: PaperExchange, call: Call) -> tuple[SymbolInfo, PaperOrder]:
         quote_quantity=numbers.get("quoteOrderQty", ZERO),
         time_ms=call.now,
         update_ms=call.now,
-        working_ms=call.now,
+        working_ms=-1 if kind in resting.STOPS else call.now,
         iceberg=iceberg,
         stop_price=numbers.get("stopPrice", ZERO),
         strategy_id=validation.whole(values, "strategyId"),
@@ -58,38 +68,48 @@ def draft(x: PaperExchange, call: Call) -> tuple[SymbolInfo, PaperOrder]:
         stp=values.get("selfTradePreventionMode", info.entry["defaultSelfTradePreventionMode"]),
         since_ms=call.now,
     )
-    _filter(x, call, info, order, numbers)
-    return info, order
-
-
-def _filter(x: PaperExchange, call: Call, info: SymbolInfo, order: PaperOrder, numbers: dict[str, Decimal]) -> None:
     last = x.matching.market.price(info.name, call.now)
-    price, notional = numbers.get("price"), None
+    notional = None
     if order.quote_quantity and last is not None and order.kind in info.entry["orderTypes"]:
         _size_by_quote(x, call, info, order)
         notional = order.quote_quantity
-    reference = x.average_price(info.name, call.now)
     failed = filters.violation(
-        info.rules, order.side, order.kind, order.quantity, price, reference, last,  # type: ignore[arg-type]
-        stop_price=numbers.get("stopPrice"), iceberg=order.iceberg or None, notional=notional,
+        info.rules, side, kind, order.quantity, numbers.get("price"), x.average_price(info.name, call.now), last,  # type: ignore[arg-type]
+        stop_price=numbers.get("stopPrice"), iceberg=iceberg or None, notional=notional,
     )  # fmt: skip
     if failed:
         raise filter_failure(failed)
-    account = call.account
-    on_symbol = x.matching.open_of(account.name, info.name)
+    return info, order
+
+
+def count_filters(x: PaperExchange, call: Call, info: SymbolInfo, orders: Sequence[PaperOrder], lists: int = 0) -> None:
+    """The filters that look at what the account has and has open, for orders that come together."""
+    account, name, first = call.account, call.account.name, orders[0]
+    on_symbol, everywhere = x.matching.open_of(name, info.name), x.matching.open_of(name)
     held = account.balances.get(info.base)
+    bring = {o.id if o.list_id < 0 else -o.list_id: o.remaining for o in on_symbol if o.side == "BUY"}  # a list buys once
+    last = x.matching.market.price(info.name, call.now)
     failed = filters.account_violation(
-        info.rules, order.side, order.kind != "MARKET", order.quantity,  # type: ignore[arg-type]
-        order.quote_quantity or EXACT.multiply(price or last or ZERO, order.quantity), info.base, info.quote,
+        info.rules,
+        resting.side_of(first),
+        filters.Wanted(sum(o.kind != "MARKET" for o in orders), sum(o.kind in resting.STOPS for o in orders), lists),
+        first.quantity,
+        first.quote_quantity or max(EXACT.multiply(o.price or o.stop_price or last or ZERO, o.quantity) for o in orders),
+        info.base,
+        info.quote,
         filters.Holdings(
             len(on_symbol),
-            len(x.matching.open_of(account.name)) if x.exchange_filters else 0,
+            len(everywhere),
             held.free + held.locked if held else ZERO,
-            sum((o.remaining for o in on_symbol if o.side == "BUY"), ZERO),
+            sum(bring.values(), ZERO),
+            sum(o.kind in resting.STOPS for o in on_symbol),
+            sum(o.kind in resting.STOPS for o in everywhere),
+            len(x.matching.lists_of(name, info.name)),
+            len(x.matching.lists_of(name)),
         ),
         x.exchange_filters,
         x.asset_filters,
-    )  # fmt: skip
+    )
     if failed:
         raise filter_failure(failed)
 
@@ -105,10 +125,17 @@ def _size_by_quote(x: PaperExchange, call: Call, info: SymbolInfo, order: PaperO
         raise WireError(-2010, "Order book liquidity is less than `LOT_SIZE` filter minimum quantity.")
 
 
-def _engine_refusals(x: PaperExchange, call: Call, info: SymbolInfo, order: PaperOrder) -> None:
-    """What the matching engine refuses before it looks at money (-2010)."""
+def offered(info: SymbolInfo, order: PaperOrder, values: Mapping[str, str]) -> None:
+    """-2010 for a type that the symbol doesn't take, and for what this exchange takes nowhere: trailing stops."""
     if order.kind not in info.entry["orderTypes"]:
         raise WireError(-2010, f"{validation.KINDS[order.kind].refusal} orders are not supported for this symbol.")
+    if "trailingDelta" in values:
+        raise WireError(-2010, "Trailing stop orders are not supported for this symbol.")
+
+
+def refusals(x: PaperExchange, call: Call, info: SymbolInfo, order: PaperOrder, values: Mapping[str, str]) -> None:
+    """What the matching engine refuses before it looks at prices and money (-2010)."""
+    offered(info, order, values)
     if order.quote_quantity and not info.entry["quoteOrderQtyMarketAllowed"]:
         raise WireError(-2010, "Quote order qty market orders are not supported for this symbol.")
     if order.iceberg:
@@ -116,37 +143,55 @@ def _engine_refusals(x: PaperExchange, call: Call, info: SymbolInfo, order: Pape
             raise WireError(-2010, "Iceberg orders are not supported for this symbol.")
         if order.iceberg > order.quantity:
             raise WireError(-2010, "IcebergQty exceeds QTY.")
-    if "selfTradePreventionMode" in call.values and order.stp not in info.entry["allowedSelfTradePreventionModes"]:
+    if "selfTradePreventionMode" in values and order.stp not in info.entry["allowedSelfTradePreventionModes"]:
         raise WireError(-2010, "This symbol does not allow the specified self-trade prevention mode.")
     if x.matching.live(call.account.name, order.client_id):
         raise WireError(-2010, "Duplicate order sent.")
 
 
-def new_order(x: PaperExchange, call: Call) -> Any:
-    info, order = draft(x, call)
-    x.limits.check_order(call.account.name)
-    _engine_refusals(x, call, info, order)
+@contextmanager
+def fraction(x: PaperExchange, call: Call, orders: Sequence[PaperOrder]) -> Iterator[None]:
+    """Place orders inside: a partial_fill fault for this path limits their first fill."""
     fault = x.faults.take("partial_fill", "POST", call.request.path)
     if fault is not None:
-        order.fraction = fault.params["fraction"]
-    place = x.matching.place_market if order.kind == "MARKET" else x.matching.place_limit
+        for order in orders:
+            order.fraction = fault.params["fraction"]
     try:
-        done = place(call.account, info, order, call.now)
+        yield
     except WireError:
         if fault is not None:
             fault.struck -= 1  # nothing was placed: the fault still waits for its order
         raise
+
+
+def counted(x: PaperExchange, call: Call) -> None:
+    """Tell the account's order counts with the answer."""
     ten, day = x.limits.order_counts(call.account.name)
     call.headers["X-MBX-ORDER-COUNT-10S"], call.headers["X-MBX-ORDER-COUNT-1D"] = str(ten), str(day)
+
+
+def send(x: PaperExchange, call: Call, info: SymbolInfo, order: PaperOrder) -> Any:
+    """Hand a drafted and filtered order to the engine; its answer."""
+    refusals(x, call, info, order, call.values)
+    with fraction(x, call, [order]):
+        done = x.matching.place(call.account, info, order, call.now)
+    counted(x, call)
     return reports.placed(done.order, done.fills, call.values.get("newOrderRespType", validation.KINDS[order.kind].answer))
+
+
+def new_order(x: PaperExchange, call: Call) -> Any:
+    info, order = draft(x, call, call.values)
+    count_filters(x, call, info, [order])
+    x.limits.check_order(call.account.name)
+    return send(x, call, info, order)
 
 
 def test_order(x: PaperExchange, call: Call) -> Any:
     """Validated like an order, never handed to the engine."""
     rates = validation.flag(call.values, "computeCommissionRates", False)
-    info, order = draft(x, call)
-    if order.kind not in info.entry["orderTypes"]:
-        raise WireError(-2010, f"{validation.KINDS[order.kind].refusal} orders are not supported for this symbol.")
+    info, order = draft(x, call, call.values)
+    count_filters(x, call, info, [order])
+    offered(info, order, call.values)
     if not rates:
         return {}
     none = {"maker": "0.00000000", "taker": "0.00000000"}
@@ -154,22 +199,18 @@ def test_order(x: PaperExchange, call: Call) -> Any:
         "standardCommissionForOrder": {"maker": pad8(call.account.maker), "taker": pad8(call.account.taker)},
         "specialCommissionForOrder": none,
         "taxCommissionForOrder": none,
-        "discount": DISCOUNT,
+        "discount": discount(call.account),
     }
 
 
-# Fees in BNB are a later matter: the account pays them from what it receives.
-DISCOUNT = {"enabledForAccount": False, "enabledForSymbol": True, "discountAsset": "BNB", "discount": "0.75000000"}
-
-
-def by_id(x: PaperExchange, call: Call) -> PaperOrder | None:
-    """The order that orderId or origClientOrderId names; the newest one of a re-used client id.
+def by_id(x: PaperExchange, call: Call, number_name: str = "orderId", client_name: str = "origClientOrderId") -> PaperOrder | None:
+    """The order that an id or a client id names; the newest one of a re-used client id.
 
     -1102 without either, -2039 when both are given and name different orders."""
     values, account = call.values, call.account.name
-    number, client_id = validation.whole(values, "orderId"), values.get("origClientOrderId")
+    number, client_id = validation.whole(values, number_name), values.get(client_name)
     if number is None and client_id is None:
-        raise WireError(-1102, "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!")
+        raise either(client_name, number_name)
     if number is not None:
         order = x.matching.open.get(number)
         if order is None:
@@ -183,29 +224,43 @@ def by_id(x: PaperExchange, call: Call) -> PaperOrder | None:
     return x.matching.open.get(found[0].id, found[0]) if found else None
 
 
-def cancel_order(x: PaperExchange, call: Call) -> Any:
+def restriction(call: Call) -> str | None:
+    """`cancelRestrictions`, checked."""
     only = call.values.get("cancelRestrictions")
     if only not in (None, "ONLY_NEW", "ONLY_PARTIALLY_FILLED"):
         raise WireError(-1145, "Invalid cancelRestrictions")
-    x.matching.info(call.values["symbol"], call.now)
-    order = by_id(x, call)
+    return only
+
+
+def withdraw(x: PaperExchange, call: Call, order: PaperOrder | None, only: str | None = None, cancel_id: str | None = None) -> Any:
+    """Cancel an order, with its list; the report of the one or of the list. -2011 when it isn't open."""
     if order is None or not order.open:
         raise WireError(-2011, "Unknown order sent.")
     if only is not None and only != f"ONLY_{order.status}":
         raise WireError(-2011, "Order was not canceled due to cancel restrictions.")
-    x.matching.cancel(call.account, order, call.now)
-    return reports.canceled(order, call.values.get("newClientOrderId") or fresh_client_id())
+    cancel_id = cancel_id or fresh_client_id()
+    order_list = x.matching.lists.get(order.list_id)
+    if order_list is None:
+        x.matching.cancel(call.account, order, call.now)
+        return reports.canceled(order, cancel_id)
+    legs = x.matching.legs(order_list)
+    gone = x.matching.cancel(call.account, order, call.now)
+    return reports.order_list(order_list, legs, call.now) | {"orderReports": [reports.canceled(leg, cancel_id) for leg in gone]}
+
+
+def cancel_order(x: PaperExchange, call: Call) -> Any:
+    only = restriction(call)
+    x.matching.info(call.values["symbol"], call.now)
+    return withdraw(x, call, by_id(x, call), only, call.values.get("newClientOrderId"))
 
 
 def cancel_open(x: PaperExchange, call: Call) -> Any:
     x.matching.info(call.values["symbol"], call.now)
-    orders = x.matching.open_of(call.account.name, call.values["symbol"])
+    orders = sorted(x.matching.open_of(call.account.name, call.values["symbol"]), key=lambda o: o.id)
     if not orders:
         raise WireError(-2011, "Unknown order sent.")
     cancel_id = fresh_client_id()
-    for order in orders:
-        x.matching.cancel(call.account, order, call.now)
-    return [reports.canceled(order, cancel_id) for order in orders]
+    return [withdraw(x, call, order, cancel_id=cancel_id) for order in orders if order.open]
 
 
 _ORDER_ID = frozenset({"symbol", "orderId", "origClientOrderId"})

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from core.model import plain
 from core.paper import reports, validation
+from core.paper.accounts import discount
 from core.paper.endpoint import Call, Endpoint
 from core.paper.limits import ORDERS_10S, ORDERS_DAY
-from core.paper.orders import DISCOUNT, by_id
+from core.paper.orders import by_id
 from core.paper.wire import WireError, pad8
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def commission(x: PaperExchange, call: Call) -> Any:
         "standardCommission": {**none, "maker": pad8(call.account.maker), "taker": pad8(call.account.taker)},
         "specialCommission": none,
         "taxCommission": none,
-        "discount": DISCOUNT,
+        "discount": discount(call.account),
     }
 
 
@@ -187,6 +188,13 @@ def api_restrictions(x: PaperExchange, call: Call) -> Any:
     }
 
 
+def bnb_burn(x: PaperExchange, call: Call) -> Any:
+    """Whether fees are paid in BNB; a POST sets it first. Margin interest is none of this exchange's."""
+    if call.request.method == "POST" and "spotBNBBurn" in call.values:
+        x.accounts.pay_fees_in_bnb(call.account, validation.flag(call.values, "spotBNBBurn", False), call.now)
+    return {"spotBNBBurn": call.account.bnb_fees, "interestBNBBurn": False}
+
+
 _SYMBOL = frozenset({"symbol"})
 _RANGE = frozenset({"symbol", "orderId", "startTime", "endTime", "limit"})
 _ORDER_ID = frozenset({"symbol", "orderId", "origClientOrderId"})
@@ -205,5 +213,7 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/sapi/v1/system/status"): Endpoint(system_status),
     ("GET", "/sapi/v1/account/status"): Endpoint(account_status, signed=True),
     ("GET", "/sapi/v1/account/apiTradingStatus"): Endpoint(api_trading_status, signed=True),
+    ("GET", "/sapi/v1/bnbBurn"): Endpoint(bnb_burn, signed=True),
+    ("POST", "/sapi/v1/bnbBurn"): Endpoint(bnb_burn, signed=True, takes=frozenset({"spotBNBBurn", "interestBNBBurn"})),
     ("GET", "/sapi/v1/account/apiRestrictions"): Endpoint(api_restrictions, signed=True),
 }

@@ -1,11 +1,11 @@
-"""Orders and fills as Binance writes them: keys, their order, padding (BINANCE.md §1.3-1.5)."""
+"""Orders, order lists and fills as Binance writes them: keys, their order, padding (BINANCE.md §1.3-1.5, §1.8)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from core.paper.store import PaperFill, PaperOrder
+from core.paper.store import PaperFill, PaperList, PaperOrder
 from core.paper.wire import pad8
 
 
@@ -113,13 +113,27 @@ def canceled(order: PaperOrder, cancel_id: str) -> dict[str, Any]:
     }
 
 
+def order_list(found: PaperList, legs: Sequence[PaperOrder], ms: int | None = None) -> dict[str, Any]:
+    """A list as a query shows it; `ms`: the time of what happened to it, where that is told."""
+    return {
+        "orderListId": found.id,
+        "contingencyType": "OCO",
+        "listStatusType": "ALL_DONE" if found.done else "EXEC_STARTED",
+        "listOrderStatus": "ALL_DONE" if found.done else "EXECUTING",
+        "listClientOrderId": found.client_id,
+        "transactionTime": found.time_ms if ms is None else ms,
+        "symbol": found.symbol,
+        "orders": [{"symbol": leg.symbol, "orderId": leg.id, "clientOrderId": leg.client_id} for leg in legs],
+    }
+
+
 def trade(fill: PaperFill) -> dict[str, Any]:
     """A fill as myTrades shows it."""
     return {
         "symbol": fill.symbol,
         "id": fill.id,
         "orderId": fill.order_id,
-        "orderListId": -1,
+        "orderListId": fill.list_id,
         "price": pad8(fill.price),
         "qty": pad8(fill.quantity),
         "quoteQty": pad8(fill.quote),

@@ -1,12 +1,13 @@
-"""What the paper exchange must not lose: accounts, balances, orders, fills. Owns data/paper/paper.db.
+"""What the paper exchange must not lose: accounts, balances, orders, order lists, fills. Owns data/paper/paper.db.
 
 SQLite in WAL mode. Every change of one request goes into one transaction, committed
 before the answer leaves: after a kill the database holds all that was acknowledged, and
 whole requests only. `synchronous=NORMAL` keeps that promise against a killed process;
 after a power cut the last moments may be missing, never half of them.
 
-Money is kept as text in plain digits, times as market ms. In memory live the accounts and
-the open orders only; finished orders are read when asked for.
+Money is kept as text in plain digits, times as market ms. In memory live the accounts, the
+open orders and the open lists only; what is finished is read when asked for. An older
+schema is brought up to date at the start.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 from core.errors import StateError
 from core.model import ZERO
 
-SCHEMA = 1
+SCHEMA = 2
 OPEN_STATES = ("NEW", "PARTIALLY_FILLED")
 
 
@@ -34,7 +35,7 @@ class Holding:
 
 @dataclass(slots=True)
 class Account:
-    """One account. `maker` and `taker` are rates (0.001 is 0.1 %), `updated_ms` market time."""
+    """One account. `maker` and `taker` are rates (0.001 is 0.1 %), `updated_ms` market time. `bnb_fees`: fees are paid in BNB while it suffices."""
 
     name: str
     api_key: str
@@ -43,6 +44,7 @@ class Account:
     taker: Decimal
     uid: int
     updated_ms: int = 0
+    bnb_fees: bool = False
     balances: dict[str, Holding] = field(default_factory=dict)
 
     def holding(self, asset: str) -> Holding:
@@ -56,8 +58,9 @@ class Account:
 class PaperOrder:
     """One order, finished or not. Times are market ms; prices and quantities in quote and base asset.
 
-    `locked` is what it still holds (quote for a buy, base for a sale). `fraction`: a fault
-    lets its first fill take only this part. `since_ms`: prints up to here can't fill it.
+    `locked` is what it still holds (quote for a buy, base for a sale); of two orders in a
+    list one holds it for both. `working_ms` is -1 until a stop has triggered. `fraction`: a
+    fault lets its first fill take only this part. `since_ms`: prints up to here can't fill it.
     """
 
     id: int
@@ -112,27 +115,55 @@ class PaperFill:
     fee_asset: str
     time_ms: int
     maker: bool
+    list_id: int = -1
+
+
+@dataclass(slots=True)
+class PaperList:
+    """Orders that are one another's end: when one trades or triggers, the other expires. Times are market ms.
+
+    Binance's two states of a list are one here: EXEC_STARTED and EXECUTING until all of it
+    is `done`, then ALL_DONE and ALL_DONE.
+    """
+
+    id: int
+    account: str
+    symbol: str
+    client_id: str
+    time_ms: int
+    done: bool = False
 
 
 _ORDER = [f.name for f in fields(PaperOrder)]
 _FILL = [f.name for f in fields(PaperFill)]
+_LIST = [f.name for f in fields(PaperList)]
 _MONEY = frozenset({"price", "quantity", "quote_quantity", "executed", "executed_quote", "locked", "stop_price", "iceberg", "fraction", "quote", "fee"})
 _ORDER_MONEY = [i for i, name in enumerate(_ORDER) if name in _MONEY]
+_MAKER = _FILL.index("maker")
 _FILL_MONEY = [i for i, name in enumerate(_FILL) if name in _MONEY]
 _PUT_ORDER = f"INSERT OR REPLACE INTO orders ({', '.join(_ORDER)}) VALUES ({', '.join('?' * len(_ORDER))})"  # noqa: S608 - the names are ours
+_PUT_LIST = f"INSERT OR REPLACE INTO lists ({', '.join(_LIST)}) VALUES ({', '.join('?' * len(_LIST))})"  # noqa: S608
+_GET_LIST = f"SELECT {', '.join(_LIST)} FROM lists "  # noqa: S608
 _PUT_FILL = f"INSERT INTO fills ({', '.join(_FILL)}) VALUES ({', '.join('?' * len(_FILL))})"  # noqa: S608
 _GET_ORDER = f"SELECT {', '.join(_ORDER)} FROM orders "  # noqa: S608
 _GET_FILL = f"SELECT {', '.join(_FILL)} FROM fills "  # noqa: S608
 
 
 def _columns(names: Iterable[str]) -> str:
-    whole = {"time_ms", "update_ms", "working_ms", "since_ms", "order_id", "list_id", "strategy_id", "strategy_type", "maker"}
+    whole = {"time_ms", "update_ms", "working_ms", "since_ms", "order_id", "list_id", "strategy_id", "strategy_type", "maker", "done"}
     return ", ".join("id INTEGER PRIMARY KEY" if n == "id" else f"{n} INTEGER" if n in whole else f"{n} TEXT" for n in names)
 
 
+_LISTS = f"""
+CREATE TABLE lists ({_columns(_LIST)});
+CREATE INDEX lists_by_client ON lists (account, client_id, id);
+CREATE INDEX lists_open ON lists (done) WHERE done = 0;
+CREATE INDEX orders_by_list ON orders (list_id) WHERE list_id >= 0;
+"""
 _TABLES = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE accounts (name TEXT PRIMARY KEY, api_key TEXT UNIQUE, api_secret TEXT, maker TEXT, taker TEXT, uid INTEGER, updated_ms INTEGER);
+CREATE TABLE accounts (name TEXT PRIMARY KEY, api_key TEXT UNIQUE, api_secret TEXT, maker TEXT, taker TEXT, uid INTEGER, updated_ms INTEGER,
+                       bnb_fees INTEGER);
 CREATE TABLE balances (account TEXT, asset TEXT, free TEXT, locked TEXT, PRIMARY KEY (account, asset)) WITHOUT ROWID;
 CREATE TABLE transfers (id INTEGER PRIMARY KEY, account TEXT, asset TEXT, amount TEXT, time_ms INTEGER);
 CREATE TABLE orders ({_columns(_ORDER)});
@@ -144,7 +175,12 @@ CREATE TABLE fills ({_columns(_FILL)});
 CREATE INDEX fills_by_symbol ON fills (account, symbol, id);
 CREATE INDEX fills_by_order ON fills (order_id);
 CREATE INDEX fills_by_time ON fills (account, symbol, time_ms);
+{_LISTS}
 """
+# What makes a schema out of the one before it.
+_STEPS = {
+    1: f"ALTER TABLE accounts ADD COLUMN bnb_fees INTEGER NOT NULL DEFAULT 0; ALTER TABLE fills ADD COLUMN list_id INTEGER NOT NULL DEFAULT -1; {_LISTS}",
+}
 
 
 def _row(item: Any, names: list[str]) -> list[Any]:
@@ -169,6 +205,8 @@ class Store:
             elif version > SCHEMA:
                 remedy = "Update Botyard, or move the file away to begin a new market."
                 raise StateError(path, f"it is of schema {version}, this Botyard knows {SCHEMA}", remedy)
+            for old in range(version or SCHEMA, SCHEMA):
+                self._db.executescript(f"BEGIN; {_STEPS[old]} PRAGMA user_version={old + 1}; COMMIT;")
         except sqlite3.Error as e:
             raise StateError(path, f"it can't be read ({e})", "Restore it from a backup, or move it away to begin a new paper market.") from e
         self._writing = False
@@ -210,8 +248,8 @@ class Store:
 
     def put_account(self, a: Account) -> None:
         self.write(
-            "INSERT OR REPLACE INTO accounts (name, api_key, api_secret, maker, taker, uid, updated_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (a.name, a.api_key, a.api_secret, format(a.maker, "f"), format(a.taker, "f"), a.uid, a.updated_ms),
+            "INSERT OR REPLACE INTO accounts (name, api_key, api_secret, maker, taker, uid, updated_ms, bnb_fees) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (a.name, a.api_key, a.api_secret, format(a.maker, "f"), format(a.taker, "f"), a.uid, a.updated_ms, int(a.bnb_fees)),
         )
 
     def put_balance(self, account: str, asset: str, h: Holding) -> None:
@@ -227,17 +265,20 @@ class Store:
     def put_fill(self, fill: PaperFill) -> None:
         self.write(_PUT_FILL, _row(fill, _FILL))
 
+    def put_list(self, order_list: PaperList) -> None:
+        self.write(_PUT_LIST, _row(order_list, _LIST))
+
     def wipe(self) -> None:
         """Everything but the table's shapes, in the transaction of a reset."""
-        for table in ("accounts", "balances", "transfers", "orders", "fills", "meta"):
+        for table in ("accounts", "balances", "transfers", "orders", "lists", "fills", "meta"):
             self.write(f"DELETE FROM {table}")  # noqa: S608
 
     # --- what is read ------------------------------------------------------------------
 
     def accounts(self) -> list[Account]:
         found = {
-            row[0]: Account(row[0], row[1], row[2], Decimal(row[3]), Decimal(row[4]), row[5], row[6])
-            for row in self._db.execute("SELECT name, api_key, api_secret, maker, taker, uid, updated_ms FROM accounts ORDER BY uid")
+            row[0]: Account(row[0], row[1], row[2], Decimal(row[3]), Decimal(row[4]), row[5], row[6], bool(row[7]))
+            for row in self._db.execute("SELECT name, api_key, api_secret, maker, taker, uid, updated_ms, bnb_fees FROM accounts ORDER BY uid")
         }
         for account, asset, free, locked in self._db.execute("SELECT account, asset, free, locked FROM balances ORDER BY account, asset"):
             found[account].balances[asset] = Holding(Decimal(free), Decimal(locked))
@@ -252,10 +293,18 @@ class Store:
     def fills(self, where: str, values: Iterable[Any] = (), tail: str = "") -> list[PaperFill]:
         return [_fill(row) for row in self._db.execute(f"{_GET_FILL} WHERE {where} {tail}", tuple(values))]
 
-    def last_ids(self) -> tuple[int, int]:
-        order = self._db.execute("SELECT max(id) FROM orders").fetchone()[0] or 0
-        fill = self._db.execute("SELECT max(id) FROM fills").fetchone()[0] or 0
-        return order, fill
+    def lists(self, where: str, values: Iterable[Any] = (), tail: str = "") -> list[PaperList]:
+        rows = self._db.execute(f"{_GET_LIST} WHERE {where} {tail}", tuple(values))
+        return [PaperList(number, account, symbol, client_id, time_ms, bool(done)) for number, account, symbol, client_id, time_ms, done in rows]
+
+    def legs(self, list_id: int) -> list[PaperOrder]:
+        """The orders of a list, oldest first."""
+        return self.orders("list_id = ?", (list_id,), "ORDER BY id")
+
+    def last_ids(self) -> tuple[int, int, int]:
+        """The highest id of an order, a fill and a list; 0 for none."""
+        order, fill, order_list = (self._db.execute(f"SELECT max(id) FROM {table}").fetchone()[0] or 0 for table in ("orders", "fills", "lists"))  # noqa: S608
+        return order, fill, order_list
 
 
 def _order(row: tuple[Any, ...]) -> PaperOrder:
@@ -270,5 +319,5 @@ def _fill(row: tuple[Any, ...]) -> PaperFill:
     values = list(row)
     for i in _FILL_MONEY:
         values[i] = Decimal(values[i])
-    values[-1] = bool(values[-1])
+    values[_MAKER] = bool(values[_MAKER])
     return PaperFill(*values)

@@ -3,7 +3,8 @@
 The order of checks is BINANCE.md §3.2: key → mandatory and format → time and signature →
 enums → precision → filters → order count → matching engine. The texts are Binance's
 (§3.3). The order types stand in one table, `KINDS`: a new one is a row here and a branch
-in orders.py.
+in matching.py. The orders of a list come under names of their own (`abovePrice`); they are
+looked at under the plain names, and what is told of them uses the names that were sent.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from decimal import Decimal
 from urllib.parse import unquote_plus
 
 from core.paper.matching import SymbolInfo
-from core.paper.wire import WireError, mandatory
+from core.paper.wire import WireError, either, mandatory
 
 DECIMAL = r"^([0-9]{1,20})(\.[0-9]{1,20})?$"
 CLIENT_ID = r"^[a-zA-Z0-9-_]{1,36}$"
@@ -27,8 +28,13 @@ WINDOW = r"^([0-9]{1,5})(\.[0-9]{1,3})?$"
 
 _LEGAL = {
     **dict.fromkeys(("quantity", "quoteOrderQty", "price", "stopPrice", "icebergQty"), DECIMAL),
-    **dict.fromkeys(("newClientOrderId", "origClientOrderId"), CLIENT_ID),
+    **dict.fromkeys(("stopLimitPrice", "limitIcebergQty", "stopIcebergQty"), DECIMAL),
+    **{f"{leg}{name}": DECIMAL for leg in ("above", "below") for name in ("Price", "StopPrice", "IcebergQty")},
+    **dict.fromkeys(("newClientOrderId", "origClientOrderId", "listClientOrderId", "aboveClientOrderId", "belowClientOrderId"), CLIENT_ID),
+    **dict.fromkeys(("limitClientOrderId", "stopClientOrderId", "cancelOrigClientOrderId", "cancelNewClientOrderId"), CLIENT_ID),
     **dict.fromkeys(("orderId", "fromId", "limit", "startTime", "endTime", "strategyId", "strategyType", "trailingDelta"), WHOLE),
+    **dict.fromkeys(("orderListId", "cancelOrderId"), WHOLE),
+    **{f"{leg}{name}": WHOLE for leg in ("above", "below", "limit", "stop") for name in ("StrategyId", "StrategyType", "TrailingDelta")},
     "symbol": SYMBOL,
     "symbols": SYMBOLS,
     "signature": SIGNATURE,
@@ -163,22 +169,29 @@ ORDER_TAKES = frozenset(
 )  # fmt: skip
 
 
-def order_shape(values: Mapping[str, str]) -> None:
-    """What the order's type asks for and what it bars. An unknown type is left to `order_enums`."""
+PLAIN: Mapping[str, str] = {}
+PEGS = ("pegPriceType", "pegOffsetValue", "pegOffsetType")
+
+
+def order_shape(values: Mapping[str, str], names: Mapping[str, str] = PLAIN) -> None:
+    """What the order's type asks for and what it bars. An unknown type is left to `order_enums`.
+
+    `names`: what a parameter was called when it was sent, where that differs."""
     kind = KINDS.get(values["type"])
     if kind is None:
         return
     for name in kind.needs:
         if name not in values:
-            raise mandatory(name)
+            raise mandatory(names.get(name, name))
     if kind.either and not any(name in values for name in kind.either):
-        raise WireError(-1102, f"Param '{kind.either[0]}' or '{kind.either[1]}' must be sent, but both were empty/null!")
+        one, other = (names.get(name, name) for name in kind.either)
+        raise either(one, other)
     for name in kind.bars:
         if name in values:
-            raise WireError(-1106, f"Parameter '{name}' sent when not required.")
+            raise WireError(-1106, f"Parameter '{names.get(name, name)}' sent when not required.")
     if "quantity" in values and "quoteOrderQty" in values:
         raise WireError(-1128, "Combination of optional parameters invalid.")
-    if any(name in values for name in ("pegPriceType", "pegOffsetValue", "pegOffsetType")):
+    if any(name in values for name in PEGS):
         raise WireError(-1020, "This operation is not supported.")
 
 
@@ -201,7 +214,7 @@ def order_enums(values: Mapping[str, str]) -> None:
 _ZERO = {"quantity": "Invalid quantity.", "quoteOrderQty": "Invalid quantity.", "price": "Invalid price.", "stopPrice": "Invalid price."}
 
 
-def order_numbers(values: Mapping[str, str], info: SymbolInfo) -> dict[str, Decimal]:
+def order_numbers(values: Mapping[str, str], info: SymbolInfo, names: Mapping[str, str] = PLAIN) -> dict[str, Decimal]:
     """The order's numbers; -1111 for more decimals than the asset has, -1013 for zero."""
     base, quote = int(info.entry["baseAssetPrecision"]), int(info.entry["quotePrecision"])
     precision = {"quantity": base, "icebergQty": base, "price": quote, "stopPrice": quote, "quoteOrderQty": int(info.entry["quoteAssetPrecision"])}
@@ -210,7 +223,7 @@ def order_numbers(values: Mapping[str, str], info: SymbolInfo) -> dict[str, Deci
         text = values.get(name)
         if text is not None:
             if len(text.partition(".")[2]) > digits:
-                raise WireError(-1111, f"Parameter '{name}' has too much precision.")
+                raise WireError(-1111, f"Parameter '{names.get(name, name)}' has too much precision.")
             found[name] = Decimal(text)
     for name, words in _ZERO.items():
         if name in found and not found[name]:

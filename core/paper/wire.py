@@ -42,10 +42,10 @@ class Response:
 
 
 class WireError(Exception):
-    """A refusal as Binance words it: HTTP status, its own code, its text."""
+    """A refusal as Binance words it: HTTP status, its own code, its text; `data` where a part of what was asked is done."""
 
-    def __init__(self, code: int, msg: str, status: int = 400, headers: Mapping[str, str] | None = None):
-        self.status, self.code, self.msg, self.headers = status, code, msg, dict(headers or {})
+    def __init__(self, code: int, msg: str, status: int = 400, headers: Mapping[str, str] | None = None, data: Any = None):
+        self.status, self.code, self.msg, self.headers, self.data = status, code, msg, dict(headers or {}), data
         super().__init__(f"{status} {code} {msg}")
 
 
@@ -55,6 +55,10 @@ def filter_failure(name: str) -> WireError:
 
 def mandatory(name: str) -> WireError:
     return WireError(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+
+
+def either(one: str, other: str) -> WireError:
+    return WireError(-1102, f"Param '{one}' or '{other}' must be sent, but both were empty/null!")
 
 
 def invalid_symbol() -> WireError:

@@ -179,5 +179,7 @@ class LiveMarket:
 def _offered(real: dict[str, Any]) -> dict[str, Any]:
     """A real symbol's entry, cut down to what the paper exchange's engine can do; filters are the real ones."""
     ours = table.entry(table.figures_from_data("", "", "", Decimal(1), Decimal(1)))
-    kept = ("orderTypes", *(k for k, v in ours.items() if v is False and k.endswith(("Allowed", "TrailingStop"))))
-    return {key: value if key in kept else real.get(key, value) for key, value in ours.items()}
+    kept = {k for k, v in ours.items() if v is False and k.endswith(("Allowed", "TrailingStop"))}
+    told = {key: value if key in kept else real.get(key, value) for key, value in ours.items()}
+    told["orderTypes"] = [kind for kind in told["orderTypes"] if kind in ours["orderTypes"]]
+    return told
