@@ -158,7 +158,7 @@ class Outbox:
                 self._write_status()
             if now - self._pruned > 3_600_000:
                 self._pruned = now
-                store.prune(now, now - self._env.rules.keep_ms("risk"))
+                store.prune(now, now - self._env.rules.keep_ms("risk"), now - self._env.rules.keep_ms("info"))
 
     def _open(self) -> Store:
         if not self._held:
@@ -200,10 +200,12 @@ class Outbox:
             lines, after = self.files.read_from(EVENTS, place)
             if after == place and not new:
                 return  # a line that isn't whole yet
+            at = after - sum(len(line) + 1 for line in lines)
             with store:
                 for line in lines:
-                    for event in parse(line):
+                    for event in parse(line, at):
                         self._accept(store, event, now, new)
+                    at += len(line) + 1
                 store.set_mark("events", str(after))
             new, place = new and after != place, after
 
@@ -265,7 +267,8 @@ class Outbox:
         outcome = line.channel.send(text, m.ref)
         now, why = self._clock(), self._clean(outcome.why)
         if outcome.result != "sent":
-            log.warning("%s: message %s (%s) was not confirmed: %s (%s)", line.channel.name, m.ref, m.kind, outcome.result, why)
+            level = logging.WARNING if why != m.why else logging.DEBUG  # a row of failures is one line
+            log.log(level, "%s: message %s (%s) was not confirmed: %s (%s)", line.channel.name, m.ref, m.kind, outcome.result, why)
         if outcome.result == "sent":
             line.failures, line.paused_until, line.problem = 0, 0, ""
             store.change(m, state="sent", done_ms=now, why="")
@@ -333,8 +336,8 @@ class Outbox:
         return "".join(c if c.isprintable() else " " for c in text)
 
 
-def parse(line: bytes) -> list[dict[str, Any]]:
-    """The event in a line, complete and typed, with its `key`; of a line that a death has torn, what is whole.
+def parse(line: bytes, at: int = 0) -> list[dict[str, Any]]:
+    """The event in a line at byte `at`, complete and typed, with its `key`; of a line that a death has torn, what is whole.
 
     The next writer's line follows a torn one without a break, so the whole part is looked for at its beginning."""
     try:
@@ -344,7 +347,7 @@ def parse(line: bytes) -> list[dict[str, Any]]:
         if again < 0:
             log.warning("a line of %s bytes in %s can't be read and is left out", len(line), EVENTS)
             return []
-        return parse(line[again:])
+        return parse(line[again:], at + again)
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str) or not isinstance(value.get("text"), str):
         return []
     data, severity, bot_id, when = value.get("data"), value.get("severity"), value.get("bot_id"), value.get("wall_ms")
@@ -357,7 +360,7 @@ def parse(line: bytes) -> list[dict[str, Any]]:
             "bot_id": bot_id if isinstance(bot_id, int) else None,
             "wall_ms": when if isinstance(when, int) else 0,
             "data": data,
-            "key": str(data["once"]) if isinstance(data.get("once"), str) else hashlib.sha256(line).hexdigest()[:24],
+            "key": str(data["once"]) if isinstance(data.get("once"), str) else f"{at}:{hashlib.sha256(line).hexdigest()[:16]}",
         }
     ]
 

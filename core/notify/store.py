@@ -193,7 +193,8 @@ class Store:
     def try_again(self, now: int) -> None:
         self._do("UPDATE messages SET due_ms=min(due_ms, ?) WHERE state='queued' AND why!=''", (now,))
 
-    def prune(self, now: int, oldest: int) -> None:
-        """Forget what was done with long ago; end what waits since before `oldest` for a channel that is no more."""
-        self._do("UPDATE messages SET state='expired', done_ms=? WHERE state IN ('queued', 'unknown') AND created_ms<?", (now, oldest))
+    def prune(self, now: int, oldest_risk: int, oldest: int) -> None:
+        """End what has waited since before these times, also for a channel that is no more; forget what was done with long ago."""
+        old = "created_ms < CASE severity WHEN 'risk' THEN ? ELSE ? END"
+        self._do(f"UPDATE messages SET state='expired', done_ms=? WHERE state IN ('queued', 'unknown') AND {old}", (now, oldest_risk, oldest))  # noqa: S608
         self._do("DELETE FROM messages WHERE done_ms<?", (now - KEEP_MS,))

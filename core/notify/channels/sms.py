@@ -98,7 +98,7 @@ class Sms:
         status, code = getattr(e, "status", None), getattr(e, "code", None)
         if not isinstance(e, TwilioException) or not isinstance(status, int):
             return network(e, WHO)
-        told = str(getattr(e, "msg", "") or getattr(e, "title", ""))[:200]
+        told = str(getattr(e, "msg", "") or getattr(e, "title", "")).removeprefix("Unable to create record: ")[:200]
         why = f"{WHO}: HTTP {status}{f', error {code}' if code else ''}{f': {told}' if told else ''}"
         if status == 429:
             wait = 0.0
