@@ -1,8 +1,9 @@
 """The books of an account: wallet = baseline + the sum of all fills and fees in the journals.
 
 The baseline (`data/baseline.json`) is what lay in the account when this yard first saw it,
-written once, before the first order. Whatever else appears is a foreign change: it is
-shown by `compare`, never absorbed.
+written once, before the first order, and every deposit or withdrawal that the owner
+acknowledged since (`acknowledge`). Whatever else appears is a foreign change: it is shown
+by `compare`, never absorbed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.clock import wall_ms
+from core.errors import NotFound
 from core.exchange import Exchange
 from core.model import ZERO, Venue
 from core.storage import Files
@@ -80,15 +82,28 @@ def ensure_baseline(files: Files, exchange: Exchange) -> dict[str, Decimal]:
         return {asset: Decimal(v) for asset, v in known["assets"].items()}
 
 
+def acknowledge(files: Files, venue: Venue, asset: str, amount: Decimal, by: str) -> None:
+    """The owner says that this change (negative: a withdrawal) was his; the books follow it."""
+    key = venue.key()
+    with files.lock("data/baseline.lock"):
+        value = _read(files)
+        if key not in value["accounts"]:
+            raise NotFound(f"the yard has never seen the account {key}")
+        value["accounts"][key].setdefault("acknowledged", []).append({"asset": asset, "amount": amount, "wall_ms": wall_ms(), "by": by})
+        files.write_json(FILE, value)
+
+
 def books(files: Files, venue: Venue) -> dict[str, Decimal] | None:
     """What should lie in the wallet, per asset; None where the account was never seen."""
     known = _read(files)["accounts"].get(venue.key())
     if known is None:
         return None
     total: dict[str, Decimal] = defaultdict(lambda: ZERO)
-    for part in ({a: Decimal(v) for a, v in known["assets"].items()}, movements(files, venue)):
+    for part in (known["assets"], movements(files, venue)):
         for asset, value in part.items():
-            total[asset] += value
+            total[asset] += Decimal(value)
+    for row in known.get("acknowledged", ()):
+        total[row["asset"]] += Decimal(row["amount"])
     return dict(total)
 
 

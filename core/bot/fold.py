@@ -12,7 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from core.market.sizing import sellable
-from core.model import FILLED, NEW, PARTIALLY_FILLED, SENDING, TERMINAL, ZERO, Fill, Order, Position, Rules, Totals, Update
+from core.model import FILLED, NEW, PARTIALLY_FILLED, SENDING, TERMINAL, ZERO, Fill, Order, Position, Role, Rules, Totals, Update
 
 _RANK = {SENDING: 0, NEW: 1, PARTIALLY_FILLED: 2}
 _ENTERING = ("entry", "safety")
@@ -104,6 +104,20 @@ def _book(position: Position, order: Order, news: tuple[Fill, ...]) -> Position:
 
 def _when(fill: Fill) -> tuple[int, int, str]:
     return (fill.time_ms, int(fill.trade_id) if fill.trade_id.isdigit() else 0, fill.trade_id)
+
+
+def outside(position: Position, fills: tuple[Fill, ...], wall_ms: int) -> Position:
+    """Fills that no order of the bot made (its owner sold by hand, or took coins away), booked
+    as if it had: in the open trade, as exits or entries by their side."""
+    known = {f.trade_id for f in position.fills}
+    role: Role = "exit"
+    news = tuple(
+        replace(f, role="entry" if f.side == position.entry_side else role, tag="by_hand", trade=position.trade, wall_ms=wall_ms)
+        for f in fills
+        if f.trade_id not in known
+    )
+    both = tuple(sorted((*position.fills, *news), key=_when))
+    return replace(position, fills=both, unjournaled=tuple(sorted((*position.unjournaled, *news), key=_when)))
 
 
 def settle(position: Position, price: Decimal, rules: Rules) -> Position:

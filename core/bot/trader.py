@@ -26,9 +26,10 @@ from core.bot.journal import Journal
 from core.bot.position import PositionStore
 from core.bot.setup import Setup
 from core.bot.teller import Teller
+from core.bot.wallet import WalletWatch
 from core.clock import Clock
 from core.config import Settings
-from core.errors import AccessRefused, ExchangeError, RateLimited, SettingsError, StrategyError
+from core.errors import AccessRefused, ExchangeError, NotFound, RateLimited, SettingsError, StrategyError
 from core.exchange import Exchange
 from core.market import sizing
 from core.market.history import CandleStore
@@ -40,7 +41,7 @@ log = logging.getLogger("botyard")
 
 HEARTBEAT_MS = 2000
 LOOK_FLOOR_MS = 1000  # looks are never more often than once a wall second
-RETRY_MS = {"check": 5000, "look": 1000, "protect": 1000, "orders": 1000, "commands": 1000, "start": 5000}
+RETRY_MS = {"check": 5000, "look": 1000, "protect": 1000, "orders": 1000, "wallet": 5000, "commands": 1000, "start": 5000}
 RULES_AGE_MS = 3_600_000
 LONGEST_EXIT_PAUSE_MS = 60_000
 
@@ -77,6 +78,7 @@ class Trader:
         self.journal = Journal(files, config.bot_id)
         self.feed = Feed(exchange, clock, candles)
         self.teller = Teller(files, self.status, self.journal, clock)
+        self.wallet = WalletWatch(files, exchange, clock)
         self.stopping: str | None = None
         self.finished = ""  # why the run ended by itself
         self._symbol_now: Symbol | None = None
@@ -213,6 +215,7 @@ class Trader:
         self._try("protect", self._protect_due, self._protect)
         self._try("look", self._look_due, self._look)
         self._try("check", self._check_due, lambda: self._check(self._due_slot()))
+        self._try("wallet", self.wallet.due, self._compare_wallet)
         if self.guard and self.position.idle:
             self.finished = "guard: nothing is open any more"
         self._beat()
@@ -270,6 +273,9 @@ class Trader:
                 wall.append(now + rest)
             else:
                 market.append(schedule.look_after(self._last_look_ms, self.config.risk_interval_s * 1000))
+        compare = self.wallet.due_wall_ms()
+        if compare is not None and not later("wallet"):
+            wall.append(max(compare, now + 50))
         ask = self.executor.next_ask_wall_ms()
         if ask is not None and not later("orders"):
             wall.append(max(ask, now + 50))
@@ -408,10 +414,18 @@ class Trader:
         if cooled and self.position.cooldown > 0:
             self.store.save(replace(self.position, cooldown=self.position.cooldown - 1, last_candle_ms=self._last_candle))
         self._slot_done = slot
+        self.wallet.ask()
         self._unprotectable = None  # asked again after each check: room may have come free
         self.teller.checked(self.config, self.symbol, self.position, decision, why, price)
         self.status.fields["checks_completed"] += 1
         self._record(decision, why, price, slot=slot)
+
+    def _compare_wallet(self) -> None:
+        self.wallet.compare(self.position)
+        if self.wallet.problem:
+            self.teller.warn("foreign", self.wallet.problem, self.config, self.symbol, "risk")
+        elif self.wallet.due_wall_ms() is None:
+            self.status.clear("foreign")
 
     def _ask_strategy(self, rows: list[KlineRow], fresh: bool, price: Decimal) -> Decision:
         strategy = self.strategy
@@ -455,8 +469,7 @@ class Trader:
     def _reload(self) -> None:
         """An update of the record counts from the next check; what needs a restart is left alone."""
         if self.clock.wall_ms() - self._rules_wall > RULES_AGE_MS:
-            self._symbol_now = self.exchange.symbol(self.symbol.name)
-            self._rules_wall = self.clock.wall_ms()
+            self._read_rules()
         record, config = self.read_record(), self.config
         if record is None:
             return
@@ -468,6 +481,16 @@ class Trader:
             return
         self.status.clear("record")
         self.config = replace(config, **{field: getattr(fresh, field) for field in Setup.LIVE})
+
+    def _read_rules(self) -> None:
+        """What the symbol allows now; one that is gone can't be traded, and its owner is told."""
+        try:
+            self._symbol_now = self.exchange.symbol(self.symbol.name)
+            self.status.clear("symbol")
+        except NotFound as e:
+            self._symbol_now = replace(self.symbol, tradeable=False, status="DELISTED")
+            self.teller.warn("symbol", f"{e}; it can't be traded any more", self.config, self.symbol, "risk")
+        self._rules_wall = self.clock.wall_ms()
 
     # --- acting --------------------------------------------------------------------------------------
 
@@ -485,6 +508,9 @@ class Trader:
                 log.info("🟢 BUY signal generated!")
             elif intent.action == "close" and intent.tag == "signal":
                 log.info("🔴 SELL signal generated!")
+            if intent.action in ("open", "add") and self.wallet.problem:
+                problems.append(f"nothing is bought while {self.wallet.problem[:1].lower()}{self.wallet.problem[1:]}")
+                continue
             if intent.action == "close" and (self.position.direction is None or self._write_off(price)):
                 continue  # what was to be sold was sold meanwhile, or can't be
             result = intents.carry_out(self.executor, intent, self.symbol, price)
@@ -513,6 +539,7 @@ class Trader:
             return []
         if result.outcome == "unknown":
             return ["the order's outcome is not known yet"]
+        self._rules_wall = -RULES_AGE_MS  # it may be halted, or its rules may have changed: read them anew
         if leaving:
             # Getting out is tried again, but never in a loop that hammers the exchange.
             self._exit_failures += 1

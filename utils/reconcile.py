@@ -1,0 +1,101 @@
+"""Books against the exchange, per account, asset and bot; with --apply the proposed repairs.
+
+    python3 utils/reconcile.py                 what differs, and what could be done about it
+    python3 utils/reconcile.py --apply         do it (the bots concerned must be stopped)
+    python3 utils/reconcile.py --mode testnet  another account than paper; --json for scripts
+
+Nothing is bought or sold. Exit codes: 0 books and wallet agree (or were made to), 1 they
+differ, 2 usage or settings, 3 it can't be told now (an order is unsettled, the exchange
+can't be reached, a bot runs).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from core.bootstrap import ensure_packages
+
+if __name__ == "__main__":
+    ensure_packages()
+
+import argparse
+from typing import Any
+
+from core import config
+from core.binance_client import BinanceClient
+from core.bot import reconcile
+from core.errors import BotyardError, SettingsError
+from core.model import plain
+from core.storage import Files, dumps, installation
+
+AGREE, DIFFER, USAGE, NOT_NOW = 0, 1, 2, 3
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="reconcile.py", description="Compares the bots' books with the account, and proposes repairs.")
+    parser.add_argument("--mode", choices=("paper", "testnet", "live"), default="paper", help="which account (paper)")
+    parser.add_argument("--apply", action="store_true", help="carry the proposals out; the bots concerned must be stopped")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    arguments = parser.parse_args(argv)
+    try:
+        settings = config.load()
+    except SettingsError as e:
+        print("The settings are not right:", *e.problems, sep="\n  ", file=sys.stderr)
+        return USAGE
+    files = Files(settings.home)
+    try:
+        exchange = BinanceClient(settings, arguments.mode)
+        exchange.connect(installation(files))
+        found = reconcile.examine(files, exchange)
+        if arguments.apply and found.proposals:
+            symbols = {p.symbol: exchange.symbol(p.symbol) for p in found.proposals if p.symbol}
+            reconcile.apply(files, exchange, found.proposals, symbols, by="utils/reconcile.py")
+        after = reconcile.examine(files, exchange) if arguments.apply and found.proposals else found
+    except (BotyardError, OSError) as e:
+        print(f"It can't be told now: {e}", file=sys.stderr)
+        return NOT_NOW
+    if arguments.json:
+        print(dumps(report(found, after, arguments.apply), indent=1))
+    else:
+        tell(found, after, arguments.apply)
+    if after.unsettled:
+        return NOT_NOW
+    return DIFFER if after.differences else AGREE
+
+
+def report(found: reconcile.Finding, after: reconcile.Finding, applied: bool) -> dict[str, Any]:
+    """The finding before any repair, and what is left after it."""
+    return {
+        "agree": not after.differences,
+        "unsettled": after.unsettled,
+        "differences": [{"asset": d.asset, "wallet": d.wallet, "books": d.books, "foreign": d.foreign} for d in found.differences],
+        "claims": [{"bot_id": c.bot_id, "asset": c.asset, "amount": c.amount, "symbol": c.symbol} for c in found.claims],
+        "proposals": [p.row() for p in found.proposals],
+        "applied": applied and not after.differences,
+        "left": [{"asset": d.asset, "foreign": d.foreign} for d in after.differences],
+    }
+
+
+def tell(found: reconcile.Finding, after: reconcile.Finding, applied: bool) -> None:
+    for bot_id in after.unsettled:
+        print(f"Bot {bot_id} has an order whose outcome is not booked yet: start it, or wait, then ask again.")
+    if not found.differences:
+        print("Books and wallet agree, for every asset.")
+        return
+    print(f"{'asset':<10} {'wallet':>24} {'books':>24} {'difference':>24}")
+    for d in found.differences:
+        print(f"{d.asset:<10} {plain(d.wallet):>24} {plain(d.books):>24} {plain(d.foreign):>24}")
+    for claim in found.claims:
+        print(f"Bot {claim.bot_id} claims {plain(claim.amount)} {claim.asset} ({claim.symbol}).")
+    print("Done:" if applied else "Proposed (nothing was changed; --apply does it):")
+    for proposal in found.proposals:
+        print(f"  - {proposal.text}")
+    if applied:
+        print("Books and wallet agree now." if not after.differences else "Some difference is left; ask again.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
