@@ -176,7 +176,7 @@ class TickerNewsStrategy(Strategy):
             try:
                 score, relevance, age = float(a["score"]), float(a["relevance"]), now - int(a["published_wall_ms"])
                 host = str(a["host"])
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, ArithmeticError):
                 continue
             if not (math.isfinite(score) and -1 <= score <= 1 and self.p.news_relevance <= relevance <= 1 and 0 <= age <= self.p.news_hours * HOUR_MS):
                 continue

@@ -17,7 +17,7 @@ from strategies.base import MarketView, Param, PlainStrategy, Strategy, frame, r
 from strategies.registry import load
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = ("simple_profitable", "volatile")
+SHIPPED = ("simple_profitable", "ticker_news", "volatile")
 
 PLAIN = '''
 class Mine:
