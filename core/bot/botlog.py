@@ -39,6 +39,10 @@ class _Format(logging.Formatter):
         super().__init__("%(asctime)s - %(levelname)s - %(message)s", "%Y-%m-%d %H:%M:%S")
         self._secrets, self._colours = sorted(secrets, key=len, reverse=True), colours
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        # Before an exception's lines are put below it: a line break in someone's text must not begin a line.
+        return clean(super().formatMessage(record))
+
     def format(self, record: logging.LogRecord) -> str:
         lines = [clean(part) for part in super().format(record).split("\n")]
         text = "\n    ".join(lines)
@@ -63,9 +67,10 @@ class _File(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            os.write(self._fd, (self.format(record) + "\n").encode("utf-8", "replace"))
+            # Before a line, not after one: whoever follows the file has had time to read the last.
             if os.fstat(self._fd).st_size > self.limit:
                 self._rotate()
+            os.write(self._fd, (self.format(record) + "\n").encode("utf-8", "replace"))
         except OSError:
             pass  # a full disk must not end a bot that guards a position; the terminal still shows the line
 

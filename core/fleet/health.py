@@ -83,6 +83,9 @@ def _gone(record: Mapping[str, Any], status: Mapping[str, Any] | None, note: Map
         return _answer("starting", str(note.get("why") or "it is being started"))
     if status is None and not note:
         return _answer("starting", "it is wanted, and has not been started yet")
+    if word and word.get("code") == 0 and note.get("state") not in ("waiting", "given_up"):
+        # A last word that says 0 is no crash: its owner ended it while no yard was there to take note.
+        return _answer("stopped", str(note.get("why") or f"{word.get('reason')}; it is wanted running still, and the yard's next start resumes it"))
     return _answer("crashed", str(note.get("why") or told or "its process is gone without a last word"))
 
 
