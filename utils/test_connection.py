@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from core import config
 from core.clock import utc_text, wall_ms
-from core.errors import AccessRefused, BotyardError, NotFound, SettingsError, Unavailable
+from core.errors import AccessRefused, BotyardError, NewsError, NotFound, SettingsError, Unavailable
 from core.market.sizing import largest_entry, smallest_entry
 from core.model import MODES, Mode, OrderRequest, plain
 from core.storage import Files
@@ -325,6 +325,46 @@ def live(settings: config.Settings) -> Iterator[Row]:
     yield Row("Live", status, "live trading is not released yet. It would need: " + "; ".join(needs), remedy)
 
 
+# --- news ---------------------------------------------------------------------------
+
+
+def news(settings: config.Settings, bots: Sequence[dict[str, Any]], url: str = "") -> Iterator[Row]:
+    """The two services of `ticker_news`. Asks the one for one article, the other for its model's name: that costs nothing."""
+    from core.news import articles
+    from core.news.sentiment import Rater
+
+    wanted = [str(b.get("id")) for b in bots if b.get("strategy") == "ticker_news"]
+    limit_s = float(min(settings.http_timeout, Decimal(10)))
+
+    def unset(check: str, name: str) -> Row:
+        if wanted:
+            return Row(check, "warn", f"{name} is not set: bot {', '.join(wanted)} trades on the technical signal alone", f"Put {name} into .env.")
+        return Row(check, "ok", f"not set up ({name}); only the strategy ticker_news uses it")
+
+    def service(check: str, ask: Callable[[], str]) -> Row:
+        try:
+            return Row(check, "ok", ask())
+        except NewsError as e:
+            remedy = "Correct it in .env." if e.kind == "key" else "Bots trade on the technical signal alone until it works again."
+            return Row(check, "fail" if e.kind == "key" and wanted else "warn", str(e), remedy)
+
+    def ask_news() -> str:
+        found = articles.fetch(url or articles.URL, settings.cryptonews_api_key.reveal(), "BTC", 1, limit_s)
+        return f"the key works; {len(found)} article of BTC asked for and received" if found else "the key works; it has no article of BTC just now"
+
+    def ask_model() -> str:
+        rater = Rater(settings.openai_api_key.reveal(), settings.openai_base_url, settings.openai_model)
+        try:
+            rater.reach(limit_s)
+        finally:
+            rater.close()
+        return f"{settings.openai_base_url or 'OpenAI'} has the model {settings.openai_model}"
+
+    yield service("CryptoNews", ask_news) if settings.cryptonews_api_key else unset("CryptoNews", "CRYPTONEWS_API_KEY")
+    model = settings.openai_api_key or settings.openai_base_url
+    yield service("OpenAI", ask_model) if model else unset("OpenAI", "OPENAI_API_KEY")
+
+
 # --- the report ---------------------------------------------------------------------
 
 
@@ -370,6 +410,7 @@ def _with(settings: config.Settings, order: bool, mode: Mode | None) -> Iterator
                 yield Row("Bots", "warn", text, f"Set TRADING_MODE={m}, or change the bot's mode.")
     for m in modes:
         yield from ExchangeChecks(settings, m, bots, order).rows()
+    yield from guarded("News", lambda: news(settings, bots))
     yield from guarded("Live", lambda: live(settings))
 
 
