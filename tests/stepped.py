@@ -7,6 +7,7 @@ adapter instead of a socket, as quick as the CPU allows.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from core.config import Settings, load
 from core.market.history import CandleStore
 from core.paper.adapter import PaperAdapter
 from core.paper.exchange import PaperExchange
+from core.paper.markets import Market, open_market
 from core.paper.wire import Request
 from core.storage import Files
 from strategies import registry
@@ -29,12 +31,14 @@ WALL_START = 1_700_000_000_000
 class World:
     """One paper exchange under `home`, its clock, and clients of it."""
 
-    def __init__(self, home: Path, **values: str):
+    def __init__(self, home: Path, opener: Callable[[Settings], Market] = open_market, **values: str):
         self.home = home
         (home / ".env").touch()  # else the settings of the person who runs the tests would count
         self.settings: Settings = load({"BOTYARD_HOME": str(home), "PAPER_SPEED": "0", **values})
         self.wall = WALL_START
-        self.exchange = PaperExchange(self.settings, folder=home / "data" / "paper", wall=lambda: self.wall, monotonic_ns=lambda: self.wall * 1_000_000)
+        self.exchange = PaperExchange(
+            self.settings, opener=opener, folder=home / "data" / "paper", wall=lambda: self.wall, monotonic_ns=lambda: self.wall * 1_000_000
+        )
         self.files = Files(home)
         self.clients: list[BinanceClient] = []
         self._market_ms = self._clock()
