@@ -174,6 +174,19 @@ def test_knowledge_that_is_too_old_is_none(yard: Yard) -> None:
     assert news.at(yard.wall).value is None
 
 
+def test_a_bot_loads_the_models_client_at_its_start_and_only_if_it_has_keys(home: Path) -> None:
+    code = (
+        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom core import config\nfrom core.storage import Files\nfrom core.bot import trader, series\n"
+        "from core.news.provider import News\n"
+        "def news(**keys):\n    s = config.load({'BOTYARD_HOME': sys.argv[2], **keys})\n"
+        "    return News(s, Files(s.home), 'BTC', market_ms=lambda: 1, wall_ms=lambda: 1)\n"
+        "news().at(1)\nassert 'openai' not in sys.modules and 'pydantic' not in sys.modules\n"
+        "news(CRYPTONEWS_API_KEY='k', OPENAI_API_KEY='k')\nassert 'openai.resources.chat.completions' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(ROOT), str(home)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 # --- the budget ------------------------------------------------------------------------
 
 
@@ -336,9 +349,15 @@ def test_the_database_survives_writers_that_collide(yard: Yard) -> None:
     assert found.value is None and "can't be used" in found.note
     other.execute("ROLLBACK")
     other.close()
-    store.close()
     yard.services.articles = [yard.article("Bitcoin", 1)]
-    assert yard.news().at(yard.wall).value is not None
+    news = yard.news()
+    assert news.at(yard.wall).value is not None
+    store.db.execute("BEGIN IMMEDIATE")
+    yard.services.articles, yard.wall = [], yard.wall + QUICK.refresh_ms
+    later = news.at(yard.wall)
+    assert len(later.value["articles"]) == 1 and "can't be used" in later.note, "what was known stands for a while"
+    store.db.execute("ROLLBACK")
+    store.close()
 
 
 # --- utils/test_connection.py ----------------------------------------------------------------

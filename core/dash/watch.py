@@ -158,7 +158,8 @@ class Watch:
         now = signature(self._name(bot_id, "_decisions.jsonl"))
         if now != state.decisions_signature:
             lines, _ = self.files.tail(f"bot_{bot_id}_decisions.jsonl", MAX_DECISIONS)
-            state.decisions = [d for d in map(_object, reversed(lines)) if d is not None]
+            # What they rest on (`data`) is for backtests; it would make each answer to the page a hundred times as long.
+            state.decisions = [{k: v for k, v in d.items() if k != "data"} for d in map(_object, reversed(lines)) if d is not None]
             state.decisions_signature = now
         return state.decisions
 

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from core.config import Settings
@@ -90,10 +91,15 @@ class News:
             finally:
                 store.close()
         except (sqlite3.Error, OSError) as e:
-            self._latest = None
-            self._problem = f"{NAME} can't be used ({type(e).__name__}); if it stays so, stop the bots and move it away"
+            self._failed(f"{NAME} can't be used ({type(e).__name__}); if it stays so, stop the bots and move it away")
         except Exception as e:  # noqa: BLE001 - a thread's error would be lost, and a text of a library's may quote a key
-            self._problem = f"the news failed ({type(e).__name__})"
+            self._failed(f"the news failed ({type(e).__name__})")
+
+    def _failed(self, problem: str) -> None:
+        """What was known before stands until it is too old."""
+        self._problem = problem
+        if self._latest is not None:
+            self._latest = (self._latest[0], replace(self._latest[1], note=problem))
 
     def _fetch(self, store: Store) -> None:
         now = self.wall_ms()

@@ -78,6 +78,7 @@ class Rater:
         self.model, self._key = model, key
         # Repeats are ours to decide: each one costs.
         self._client: OpenAI = OpenAI(api_key=key or "none", base_url=base_url or OPENAI_URL, max_retries=0)
+        _ = self._client.chat.completions, self._client.models  # the client loads these when first used: now, not in the middle of a run
 
     def rate(self, article: Article, coin: str, limit_s: float) -> Rating:
         """Raises NewsError; no message of its holds the key, the instructions or the article."""
