@@ -19,7 +19,7 @@ PLAN = Plan(D(100))
 
 def held() -> Position:
     """Long 0.999 @ 100 since minute 0, stop 98, target 105."""
-    return decisions.after_fills(bought(), PLAN, RULES)
+    return decisions.after_fills(bought(), PLAN, RULES, bought().fills)
 
 
 def protected() -> Position:
@@ -111,7 +111,7 @@ def test_break_even_covers_the_fees() -> None:
 def test_a_short_mirrors_trailing_and_break_even() -> None:
     position = fold.begin(flat(), order("a", "SELL", "entry"))
     position = fold.tell(position, Update("a", "FILLED", "7", D(1), D(100), (fill("1", "a", "SELL", "1", "100", "0", "USDT"),)), 5)
-    position = decisions.after_fills(position, PLAN, RULES)
+    position = decisions.after_fills(position, PLAN, RULES, position.fills)
     rows = [row12(1, 99, 99, 96, 97, 1, 60_000)]
     assert decisions.moved_stop(position, replace(PLAN, trailing_stop_pct=D(1)), RULES, rows) == D("96.96")
     assert decisions.moved_stop(position, replace(PLAN, break_even_pct=D(3)), RULES, rows) == D("99.80")
@@ -127,5 +127,5 @@ def test_only_a_stop_out_cools_down() -> None:
     for tag, checks in (("stop_loss", 2), ("take_profit", 0), ("signal", 0)):
         position = fold.begin(held(), order("b", "SELL", "exit", tag))
         position = fold.tell(position, Update("b", "FILLED", "8", D("0.999"), D(97), (fill("2", "b", "SELL", "0.999", "97", at=2),)), 6)
-        position = decisions.after_fills(position, replace(PLAN, cooldown_checks=2), RULES)
+        position = decisions.after_fills(position, replace(PLAN, cooldown_checks=2), RULES, position.fills)
         assert (position.direction, position.cooldown) == (None, checks)

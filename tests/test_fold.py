@@ -92,7 +92,7 @@ def test_a_short_goes_round_through_decisions_fold_and_file() -> None:
     position = fold.begin(flat(), order("a", "SELL", "entry"))
     position = fold.tell(position, Update("a", "FILLED", "7", D(1), D(100), (fill("1", "a", "SELL", "1", "100", "0.1", "USDT"),)), 5)
     plan = decisions.Plan(D(100))
-    position = decisions.after_fills(position, plan, RULES)
+    position = decisions.after_fills(position, plan, RULES, position.fills)
     assert (position.direction, position.quantity, position.entry_price) == ("SHORT", 1, 100)
     assert (position.stop_loss, position.take_profit) == (102, 95)
     assert decisions.look(position, D("101.99")).intents == ()
@@ -102,7 +102,7 @@ def test_a_short_goes_round_through_decisions_fold_and_file() -> None:
     assert from_json(loads(dumps(to_json(position)))) == position
     position = fold.begin(position, order("b", "BUY", "exit", "take_profit"))
     position = fold.tell(position, Update("b", "FILLED", "8", D(1), D(95), (fill("2", "b", "BUY", "1", "95", "0.095", "USDT", at=2),)), 6)
-    position = decisions.after_fills(position, plan, RULES)
+    position = decisions.after_fills(position, plan, RULES, position.fills)
     assert position.direction is None
     assert position.totals.profit == D("100") - D("0.1") - D("95") - D("0.095")
     assert from_json(loads(dumps(to_json(position)))) == position
@@ -169,7 +169,7 @@ def test_any_telling_shuffled_and_repeated_folds_to_the_same_position(story: tup
 
 def test_a_position_file_says_what_people_and_tools_read(tmp_path: Path) -> None:
     store = PositionStore(Files(tmp_path), 1)
-    store.save(decisions.after_fills(bought(), decisions.Plan(D(100)), RULES))
+    store.save(decisions.after_fills(bought(), decisions.Plan(D(100)), RULES, bought().fills))
     value = json.loads((tmp_path / "bot_1_position.json").read_text())
     wanted = {
         "position",

@@ -96,6 +96,8 @@ def test_the_fill_of_the_pair_is_the_exit_at_its_own_price(live: LIVES, bar: Bar
     last = fills(world)[-1]
     assert (last["price"], last["tag"], last["role"]) == (price, tag, "stop" if tag == "stop_loss" else "target")
     assert bot.position.totals.trades == 1
+    kinds = [e["kind"] for e in world.files.read_lines("data/events.jsonl")]
+    assert kinds == ["opened", "stop_hit" if tag == "stop_loss" else "closed"]
     assert bot.position.cooldown in (cooldown, max(0, cooldown - 1))
     assert world.client().open_orders() == []
     books_match(world)

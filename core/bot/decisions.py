@@ -13,7 +13,7 @@ from decimal import Decimal
 from core.bot import fold
 from core.market import sizing
 from core.market.triggers import touched
-from core.model import SENDING, ZERO, Decision, Intent, KlineRow, Position, Rules, Symbol, floor_to, opposite, plain
+from core.model import SENDING, ZERO, Decision, Fill, Intent, KlineRow, Position, Rules, Symbol, floor_to, opposite, plain
 
 LOOKS_BEYOND = 2
 PROTECTIONS = ("exchange", "bot")
@@ -172,16 +172,16 @@ def after_stop(plan: Plan, tag: str) -> int:
     return plan.cooldown_checks if tag == "stop_loss" else 0
 
 
-def after_fills(position: Position, plan: Plan, rules: Rules) -> Position:
-    """What follows from new fills, in the same write: stop and target, settling, cool-down."""
+def after_fills(position: Position, plan: Plan, rules: Rules, news: tuple[Fill, ...]) -> Position:
+    """What follows from an update, in the same write: stop and target after new entry fills
+    (a level that was moved since stays otherwise), settling, cool-down."""
     if position.direction is None or not position.fills:
         return position
-    entries = tuple(f for f in position.fills if f.side == position.entry_side)
-    if position.fills[-1].side == position.entry_side or position.stop_loss is None:
+    if any(f.side == position.entry_side for f in news):
         stop, target = levels(position, plan, rules)
         position = replace(position, stop_loss=stop, take_profit=target)
     last = position.fills[-1]
     settled = fold.settle(position, last.price, rules)
-    if settled.direction is None and entries:
+    if settled.direction is None:
         return replace(settled, cooldown=after_stop(plan, last.tag))
     return settled

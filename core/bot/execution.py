@@ -84,7 +84,7 @@ class Executor:
         *,
         wall_ms: Callable[[], int],
         market_ms: Callable[[], int],
-        after_fills: Callable[[Position], Position],
+        after_fills: Callable[[Position, tuple[Fill, ...]], Position],
         on_fills: Callable[[Position, Order, tuple[Fill, ...], Position], None] = lambda *_: None,
     ):
         self.exchange, self.store, self.journal, self.installation = exchange, store, journal, installation
@@ -216,13 +216,15 @@ class Executor:
         if after == before:
             return ()
         news = tuple(f for f in after.unjournaled if f not in before.unjournaled)
-        after = self._after_fills(after)
+        after = self._after_fills(after, news)
         self.store.save(after)
         if news:
             self.journal.append_fills(after, news)
             # Journaled now; the list is dropped by the next write of the file, whenever that is.
             self.store.position = replace(after, unjournaled=())
+        if news or after.direction != before.direction:
             self._on_fills(before, order, news, after)
+        if news:
             for other in after.orders:  # its pair may be over with it
                 self._asked_wall.pop(other.client_id, None)
         return news

@@ -56,9 +56,9 @@ class Teller:
             log.info("   Stop: %s, Target: %s", *("off" if v is None else f"${money(v, rules)}" for v in (after.stop_loss, after.take_profit)))
             self.event("opened", f"{name} opened {after.direction} {after.symbol} @ {entry}", before.bot_id, symbol)
         elif after.direction is None:
-            self._closed(name, symbol, before, order, news, after)
+            self._closed(name, symbol, before, news, after)
 
-    def _closed(self, name: str, symbol: Symbol, before: Position, order: Order, news: tuple[Fill, ...], after: Position) -> None:
+    def _closed(self, name: str, symbol: Symbol, before: Position, news: tuple[Fill, ...], after: Position) -> None:
         profit = after.totals.profit - before.totals.profit
         trade = replace(before, fills=(*before.fills, *news), direction=before.direction or "LONG")
         pct = profit / trade.entry_quote * 100 if trade.entry_quote else ZERO
@@ -68,8 +68,9 @@ class Teller:
         log.info("🔴 CLOSED POSITION: %s", name)
         log.info("   Exit: $%s", average)
         log.info("   Profit: %s (%s)", dollars(profit), signed_pct(pct))
-        stopped = order.tag == "stop_loss"
-        text = f"{name} closed {before.symbol} @ {average} ({order.tag}): {profit:+.2f} {before.quote} ({signed_pct(pct)})"
+        why = exits[-1].tag if exits else ""
+        stopped = why == "stop_loss"
+        text = f"{name} closed {before.symbol} @ {average} ({why}): {profit:+.2f} {before.quote} ({signed_pct(pct)})"
         self.event("stop_hit" if stopped else "closed", text, before.bot_id, symbol, "risk" if stopped else "info")
 
     # --- a check ---------------------------------------------------------------------------

@@ -167,7 +167,7 @@ class Trader:
             own,
             wall_ms=self.clock.wall_ms,
             market_ms=self.clock.market_ms,
-            after_fills=lambda p: decisions.after_fills(p, self.config.plan, self.symbol.rules),
+            after_fills=lambda p, news: decisions.after_fills(p, self.config.plan, self.symbol.rules, news),
             on_fills=lambda before, order, news, after: self.teller.filled(self.config.name, self.symbol, before, order, news, after),
         )
         self.executor.start()
