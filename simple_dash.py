@@ -179,9 +179,11 @@ def _changing(app: Flask, board: Board, settings: Settings, files: Files) -> Non
     @app.post("/api/bot/<raw>/stop")
     def stop(raw: str) -> Response:
         bot_id = inputs.bot_id(raw)
-        board.registry.bot(bot_id)
         done = control.stop_bot(files, settings, bot_id, "dashboard", board.supervisor, timeout_s=STOP_TIMEOUT_S)
-        return answer({"success": True, "bot": board.row(bot_id), "note": done["warning"]})
+        row = None
+        with contextlib.suppress(StateError):  # it is stopped, also where the list of bots can't be read
+            row = board.row(bot_id)
+        return answer({"success": True, "bot": row, "note": done["warning"]})
 
     @app.post("/api/stop-all")
     def stop_all() -> Response:

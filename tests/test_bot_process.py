@@ -306,3 +306,13 @@ def test_without_packages_the_script_says_start_sh(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "start.sh" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("module", ["fleet", "paper"])
+def test_without_packages_the_processes_behind_the_page_say_start_sh(tmp_path: Path, module: str) -> None:
+    for name in ("core/__init__.py", "core/bootstrap.py", f"core/{module}/__init__.py", f"core/{module}/__main__.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    done = subprocess.run([sys.executable, "-S", "-m", f"core.{module}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "start.sh" in done.stderr and "Traceback" not in done.stderr

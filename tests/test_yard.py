@@ -16,7 +16,7 @@ import pytest
 
 from core import notify
 from core.config import ROOT
-from core.errors import AlreadyRunning, Conflict, InputError
+from core.errors import AlreadyRunning, Conflict, InputError, StateError
 from core.fleet import control, locks
 from core.fleet.policy import BY_HAND_AFTER_S, MOST_STARTS, Watch, pause_s
 from core.fleet.processes import Handle, exists
@@ -529,6 +529,19 @@ def test_stop_all_stops_what_runs_even_when_the_list_can_not_be_trusted(with_yar
     done = control.stop_all(y.files, y.settings, "a test", y.supervisor)
     assert "active_bots.json" in done["error"]
     assert y.supervisor.running() == {}
+
+
+def test_one_bot_can_be_stopped_even_when_the_list_can_not_be_trusted(with_yard: Yardful) -> None:
+    y = with_yard
+    (bot,) = y.bots("A", status="running")
+    pid = y.supervisor.start(bot)
+    y.files.path("active_bots.json").write_text("[{")
+    told = control.stop_bot(y.files, y.settings, 1, "a test", y.supervisor)
+    assert "could not be written" in told["warning"] and "active_bots.json" in told["warning"]
+    assert not exists(pid)
+    with pytest.raises(StateError):  # nothing to stop any more: the broken list is what there is to tell
+        control.stop_bot(y.files, y.settings, 1, "a test", y.supervisor)
+    assert y.files.path("active_bots.json").read_text() == "[{"
 
 
 # --- the yard as a process ------------------------------------------------------------------------

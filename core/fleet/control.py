@@ -81,12 +81,18 @@ def stop_bot(files: Files, settings: Settings, bot_id: int, by: str, supervisor:
 
     The warning says so where an open position is now unwatched. Raises NotFound, StopFailed."""
     keeper, registry = supervisor or make_supervisor(files, settings), Registry(files)
-    registry.bot(bot_id)
     begun, warnings = time.monotonic(), []
+    try:
+        registry.bot(bot_id)
+    except StateError as e:  # a list that can't be read must not keep a bot from being stopped
+        if keeper.pid(bot_id) is None:
+            raise
+        warnings.append(f"that it is wanted stopped could not be written: {e}")
     with locks.action(files, f"bot_{bot_id}", timeout_s), _audited(files, by, "stop", bot_id):
         try:
-            registry.set_wanted(bot_id, "stopped", f"stop by {by}")
-        except OSError as e:  # a full disk must not keep a bot from being stopped
+            if not warnings:
+                registry.set_wanted(bot_id, "stopped", f"stop by {by}")
+        except OSError as e:  # nor must a full disk
             warnings.append(f"that it is wanted stopped could not be written ({e.strerror or e}): it may be started again after a reboot")
         keeper.stop(bot_id, by=by, timeout_s=max(3.0, timeout_s - (time.monotonic() - begun)))
     warnings.append(unwatched(files, bot_id) or "")

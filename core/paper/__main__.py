@@ -6,6 +6,11 @@ Exit codes: 0 ended as asked, 2 bad settings or a taken port, 3 already running 
 
 from __future__ import annotations
 
+from core.bootstrap import ensure_packages
+
+if __name__ == "__main__":
+    ensure_packages(("simplejson", "dotenv", "aiohttp"))
+
 import asyncio
 import contextlib
 import logging
