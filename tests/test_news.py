@@ -20,7 +20,7 @@ import pytest
 from core import config
 from core.errors import NewsError
 from core.news import articles
-from core.news.budget import Limits, cost
+from core.news.budget import PRICES, UNKNOWN, Limits, cost, price_of
 from core.news.provider import News
 from core.news.sentiment import INSTRUCTIONS, Rater, leaks, validate
 from core.news.store import NAME, Claim, Store
@@ -205,7 +205,7 @@ def test_the_days_calls_hold_over_restarts_and_begin_anew_at_midnight(yard: Yard
 
 def test_the_days_money_holds_whatever_the_service_says_it_cost(yard: Yard) -> None:
     s = yard.services
-    most = cost("gpt-4o-mini", 3000, 400)
+    most = cost(PRICES["gpt-4o-mini"], 3000, 400)
     limits = replace(QUICK, money_a_day=most * 3)
     s.articles = [yard.article(f"Bitcoin {i}", i) for i in range(40)]
     for usage in (None, {"prompt_tokens": 10**6, "completion_tokens": 10**6}, {"prompt_tokens": -5, "completion_tokens": True}):
@@ -228,12 +228,18 @@ def test_an_answer_settles_what_was_reserved(yard: Yard) -> None:
     store.close()
 
 
+def test_a_model_of_ones_own_is_free_and_one_whose_price_is_not_known_is_counted_dear() -> None:
+    assert price_of("llama", "http://127.0.0.1:11434/v1") == price_of("llama", "http://localhost:11434/v1") == (0, 0)
+    assert price_of("llama", "https://models.example/v1") == price_of("gpt-99", "") == UNKNOWN
+    assert price_of("gpt-4o-mini", "http://127.0.0.1:4000/v1") == PRICES["gpt-4o-mini"], "a gateway on this machine may charge for it"
+
+
 def test_what_a_killed_bot_had_reserved_stays_spent_and_its_article_is_rated_later(yard: Yard) -> None:
     code = (
         "import os,sys\nsys.path.insert(0, sys.argv[2])\nfrom pathlib import Path\nfrom core.news.articles import Article\n"
-        "from core.news.budget import Limits\nfrom core.news.store import Store\n"
+        "from core.news.budget import PRICES, Limits\nfrom core.news.store import Store\n"
         f"s = Store(Path(sys.argv[1]), Limits())\ns.keep('BTC', [Article('i1', 'h', 't', 's', 'x', {WALL - 1000})], {WALL})\n"
-        f"assert s.claim('BTC', 'gpt-4o-mini', {WALL}).article.id == 'i1'\nos.kill(os.getpid(), 9)\n"
+        f"assert s.claim('BTC', PRICES['gpt-4o-mini'], {WALL}).article.id == 'i1'\nos.kill(os.getpid(), 9)\n"
     )
     path = yard.files.path(NAME)
     path.parent.mkdir()
@@ -241,8 +247,8 @@ def test_what_a_killed_bot_had_reserved_stays_spent_and_its_article_is_rated_lat
     store = yard.store()
     calls, money = store.budget.spent("model", WALL)
     assert calls == 1 and money > 0
-    assert store.claim("BTC", "gpt-4o-mini", WALL + 1000) is None, "it may still be at work"
-    assert isinstance(store.claim("BTC", "gpt-4o-mini", WALL + QUICK.claim_ms), Claim)
+    assert store.claim("BTC", UNKNOWN, WALL + 1000) is None, "it may still be at work"
+    assert isinstance(store.claim("BTC", UNKNOWN, WALL + QUICK.claim_ms), Claim)
     store.close()
 
 

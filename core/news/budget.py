@@ -10,8 +10,10 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 from core.clock import utc_text
+from core.config import is_loopback
 from core.news.sentiment import ANSWER_TOKENS
 
 NANO = 10**9  # money is kept as whole billionths of a dollar
@@ -40,26 +42,33 @@ class Limits:
     shown: int = 8  # articles handed to a strategy, the newest first
 
 
-# Dollars for a million tokens in and out, from OpenAI's price list; a model that is not here
-# is counted as the dearest, so that the limit holds for it too.
-PRICES: dict[str, tuple[Decimal, Decimal]] = {
+Price = tuple[Decimal, Decimal]  # dollars for a million tokens in and out
+
+# From OpenAI's price list. A model that is not here is counted at a price that few exceed,
+# so that the limit means something for it too; on this machine it is its owner's own, and free.
+PRICES: dict[str, Price] = {
     "gpt-4o-mini": (Decimal("0.15"), Decimal("0.60")),
     "gpt-4.1-nano": (Decimal("0.10"), Decimal("0.40")),
     "gpt-4.1-mini": (Decimal("0.40"), Decimal("1.60")),
     "gpt-4.1": (Decimal("2.00"), Decimal("8.00")),
     "gpt-4o": (Decimal("2.50"), Decimal("10.00")),
 }
-DEAREST = (Decimal("10.00"), Decimal("40.00"))
+UNKNOWN = (Decimal("30.00"), Decimal("60.00"))
 
 
-def cost(model: str, tokens_in: int, tokens_out: int) -> Decimal:
+def price_of(model: str, base_url: str) -> Price:
+    """What a model costs at an address (empty: OpenAI's own)."""
+    own = bool(base_url) and is_loopback(urlsplit(base_url).hostname or "")
+    return PRICES.get(model) or ((Decimal(0), Decimal(0)) if own else UNKNOWN)
+
+
+def cost(price: Price, tokens_in: int, tokens_out: int) -> Decimal:
     """Dollars of one call."""
-    into, out = PRICES.get(model, DEAREST)
-    return (into * tokens_in + out * tokens_out) / 1_000_000
+    return (price[0] * tokens_in + price[1] * tokens_out) / 1_000_000
 
 
-def highest_cost(model: str, tokens_in: int) -> Decimal:
-    return cost(model, tokens_in, ANSWER_TOKENS)
+def highest_cost(price: Price, tokens_in: int) -> Decimal:
+    return cost(price, tokens_in, ANSWER_TOKENS)
 
 
 class Budget:

@@ -18,7 +18,7 @@ from core.config import Settings
 from core.errors import NewsError
 from core.model import SeriesValue
 from core.news import articles
-from core.news.budget import Limits
+from core.news.budget import Limits, price_of
 from core.news.sentiment import Rater
 from core.news.store import NAME, Claim, Store
 from core.storage import Files
@@ -48,6 +48,7 @@ class News:
         self._path = files.path(NAME)
         self._key = settings.cryptonews_api_key.reveal()
         self._rater: Rater | None = None
+        self._price = price_of(settings.openai_model, settings.openai_base_url)
         self._missing = [name for name, there in (("CRYPTONEWS_API_KEY", self._key), ("OPENAI_API_KEY", model_ready(settings))) if not there]
         if not self._missing:
             self._rater = Rater(settings.openai_api_key.reveal(), settings.openai_base_url, settings.openai_model)
@@ -120,7 +121,7 @@ class News:
             now = self.wall_ms()
             if not store.service("model", now)[0]:
                 return
-            claim = store.claim(self.coin, rater.model, now)
+            claim = store.claim(self.coin, self._price, now)
             if not isinstance(claim, Claim):
                 if claim is not None:
                     store.pause("model", now + self.limits.pause_ms, claim)
@@ -134,7 +135,7 @@ class News:
                 failed = store.turned_away if e.kind in ("key", "limit") else store.unanswered
                 failed(self.coin, claim, self.wall_ms() + self._pause(e), str(e))
                 return
-            store.rated(self.coin, rater.model, claim, rating, self.wall_ms())
+            store.rated(self.coin, self._price, claim, rating, self.wall_ms())
             self._publish(store)
 
     def _pause(self, e: NewsError) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.news.articles import Article
-from core.news.budget import Budget, Limits, cost, highest_cost
+from core.news.budget import Budget, Limits, Price, cost, highest_cost
 from core.news.sentiment import Rating, longest_bytes
 
 NAME = "data/news.db"
@@ -117,7 +117,7 @@ class Store:
                 ],
             )
 
-    def claim(self, coin: str, model: str, now: int) -> Claim | str | None:
+    def claim(self, coin: str, price: Price, now: int) -> Claim | str | None:
         """The newest article still to be rated, counted and reserved; None: there is none; text: the limit."""
         with self._change():
             row = self.db.execute(
@@ -128,21 +128,21 @@ class Store:
             if row is None:
                 return None
             article = Article(*row)
-            most = highest_cost(model, longest_bytes(article, coin))
+            most = highest_cost(price, longest_bytes(article, coin))
             problem = self.budget.reserve("model", most, now)
             if problem:
                 return problem
             self.db.execute("UPDATE articles SET claimed_wall_ms=?, attempts=attempts+1 WHERE coin=? AND id=?", (now, coin, article.id))
         return Claim(article, most, now)
 
-    def rated(self, coin: str, model: str, claim: Claim, rating: Rating, now: int) -> None:
+    def rated(self, coin: str, price: Price, claim: Claim, rating: Rating, now: int) -> None:
         with self._change():
             self.db.execute(
                 "UPDATE articles SET score=?, relevance=?, reason=?, known_wall_ms=?, text='' WHERE coin=? AND id=?",
                 (rating.score, rating.relevance, rating.reason, now, coin, claim.article.id),
             )
             if rating.tokens_in is not None and rating.tokens_out is not None:
-                self.budget.settle("model", claim.reserved, cost(model, rating.tokens_in, rating.tokens_out), claim.wall_ms)
+                self.budget.settle("model", claim.reserved, cost(price, rating.tokens_in, rating.tokens_out), claim.wall_ms)
             self._service("model", 0, now, "")
 
     def turned_away(self, coin: str, claim: Claim, until: int, problem: str) -> None:
