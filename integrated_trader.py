@@ -141,9 +141,11 @@ class Signals:
         done = threading.Event()
         done.wait(GRACE_S)  # the main thread normally ends the process long before
         name = self.heard or signal.Signals(numbers[0]).name
-        log.warning("👋 Stopped by %s in the middle of a step; the next start goes on from the files", name)
-        self.state.last_word(EXIT_OK, f"stopped by {name} in the middle of a step", name)
-        os._exit(EXIT_OK)
+        try:
+            log.warning("👋 Stopped by %s in the middle of a step; the next start goes on from the files", name)
+            self.state.last_word(EXIT_OK, f"stopped by {name} in the middle of a step", name)
+        finally:
+            os._exit(EXIT_OK)  # whatever the disk said: who was told to stop must be gone
 
 
 def all_records(files: Files) -> list[Mapping[str, Any]]:

@@ -74,7 +74,9 @@ class Files:
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         data = (dumps(value, indent=1) + "\n").encode()
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        # Two threads may write the same file (the loop and the one that hears signals).
+        own = f"{os.getpid()}-{threading.get_ident()}"
+        temporary = path.with_name(f".{path.name}.{own}.tmp")
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
             try:
@@ -87,7 +89,7 @@ class Files:
                 os.close(fd)
             if keep_previous and path.exists():
                 # A hard link, so that there is no moment without a current file.
-                link = path.with_name(f".{path.name}.{os.getpid()}.prev.tmp")
+                link = path.with_name(f".{path.name}.{own}.prev.tmp")
                 with contextlib.suppress(FileNotFoundError):
                     link.unlink()
                 os.link(path, link)

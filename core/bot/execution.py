@@ -25,7 +25,7 @@ from core.bot import fold
 from core.bot.ids import client_id
 from core.bot.journal import Journal
 from core.bot.position import PositionStore
-from core.errors import ExchangeError, OrderNotFound, OutcomeUnknown, RateLimited, Refused, Unavailable
+from core.errors import ClockRefused, ExchangeError, OrderNotFound, OutcomeUnknown, RateLimited, Refused, Unavailable
 from core.exchange import Exchange
 from core.model import REJECTED, SENDING, ZERO, Fill, Order, OrderRequest, Position, Role, Side, Update, plain
 
@@ -134,6 +134,8 @@ class Executor:
         wall = self._wall_ms()
         try:
             now = self.exchange.request_time_ms()
+        except RateLimited:
+            raise
         except ExchangeError as e:
             return Result("not_sent", f"not sent, the exchange could not be reached: {e}")
         latest = now + LATEST_MS
@@ -161,7 +163,10 @@ class Executor:
             for known in ids:
                 position = fold.drop(position, known)
             self.store.save(position)
-            if isinstance(e, Unavailable) and not isinstance(e, RateLimited):
+            if isinstance(e, RateLimited):
+                log.warning("⛔ ORDER REFUSED: %s", e)
+                raise  # the exchange asks for silence: whoever waits must know for how long
+            if isinstance(e, Unavailable | ClockRefused):
                 log.warning("⚠️ ORDER NOT SENT: %s", e)
                 return Result("not_sent", str(e), ids[0])
             log.warning("⛔ ORDER REFUSED: %s", e)
@@ -183,6 +188,8 @@ class Executor:
         except OutcomeUnknown as e:
             self._asked_wall.pop(order.client_id, None)
             return Result("unknown", str(e), order.client_id)
+        except RateLimited:
+            raise
         except (Unavailable, Refused) as e:
             return Result("refused", str(e), order.client_id)
         log.info("🚫 ORDER CANCELED: %s (%s)", order.client_id, order.tag or order.role)
@@ -194,6 +201,10 @@ class Executor:
         if symbol != self.position.symbol:
             raise Refused(f"this bot trades {self.position.symbol}, not {symbol}")
         entering = self.position.direction is None or side == self.position.entry_side
+        if not qty.is_finite() or qty <= 0:
+            raise Refused(f"{qty} is no quantity; it must be a number above 0")
+        if side == "SELL" and not self.exchange.capabilities.shorts and qty > self.position.quantity:
+            raise Refused(f"the bot owns {plain(self.position.quantity)} {self.position.base}, it can't sell {plain(qty)}")
         result = self.send(Leg("BUY" if side == "BUY" else "SELL", "MARKET", "entry" if entering else "exit", "by script", quantity=qty))
         if result.outcome == "unknown":
             raise OutcomeUnknown(result.text)
@@ -219,9 +230,7 @@ class Executor:
         after = self._after_fills(after, news)
         self.store.save(after)
         if news:
-            self.journal.append_fills(after, news)
-            # Journaled now; the list is dropped by the next write of the file, whenever that is.
-            self.store.position = replace(after, unjournaled=())
+            self._journal()
         if news or after.direction != before.direction:
             self._on_fills(before, order, news, after)
         if news:
@@ -229,24 +238,35 @@ class Executor:
                 self._asked_wall.pop(other.client_id, None)
         return news
 
+    def _journal(self) -> None:
+        """What the position file lists as not yet journaled. After an OSError the list stands, and is tried again."""
+        self.journal.append_fills(self.position, self.position.unjournaled)
+        # Journaled now; the list is dropped by the next write of the file, whenever that is.
+        self.store.position = replace(self.position, unjournaled=())
+
     def _fetch_fills(self, position: Position, order: Order) -> Position:
         try:
             fills = self.exchange.fills(position.symbol, order_id=order.order_id)
         except ExchangeError as e:
             log.warning("⚠️ The fills of order %s can't be read yet: %s", order.client_id, e)
             return position
-        return fold.tell(position, Update(order.client_id, order.status, order.order_id, fills=tuple(fills)), self._wall_ms())
+        own = tuple(f for f in fills if (f.order_id, f.symbol, f.side) == (order.order_id, order.request.symbol, order.side))
+        if len(own) < len(fills):
+            log.warning("⚠️ The exchange told %d fill(s) of other orders when asked for %s: left aside", len(fills) - len(own), order.client_id)
+        return fold.tell(position, Update(order.client_id, order.status, order.order_id, fills=own), self._wall_ms())
 
     # --- asking --------------------------------------------------------------------------
 
     @property
     def unresolved(self) -> bool:
-        """An order's outcome or fills are not known: nothing new may be decided upon it."""
-        return any(o.status == SENDING or fold.lacks_fills(self.position, o) for o in self.position.orders)
+        """An order's outcome or fills are not known, or not in the books: nothing new may be decided upon it."""
+        return bool(self.position.unjournaled) or any(o.status == SENDING or fold.lacks_fills(self.position, o) for o in self.position.orders)
 
     def next_ask_wall_ms(self) -> int | None:
         """Wall time of the next question, None when no order is open."""
         due = [self._asked_wall.get(o.client_id, 0) + self._pause(o) for o in self.position.orders]
+        if self.position.unjournaled:
+            due.append(self._wall_ms() + ASK_EVERY_MS)
         return min(due) if due else None
 
     def _pause(self, order: Order) -> int:
@@ -254,6 +274,8 @@ class Executor:
 
     def resolve(self) -> None:
         """Ask once for every order that is due. Goes by wall time, also while market time stands still."""
+        if self.position.unjournaled:
+            self._journal()
         for order in self.position.orders:
             if self._wall_ms() >= self._asked_wall.get(order.client_id, 0) + self._pause(order):
                 self._ask(order)
@@ -276,6 +298,9 @@ class Executor:
             return
         self._asked_wall[order.client_id] = self._wall_ms()
         self._not_found.pop(order.client_id, None)
+        if update.symbol not in ("", order.request.symbol) or (order.order_id and update.order_id != order.order_id):
+            log.warning("⚠️ Asked for order %s, the exchange told of %s (%s): asked again", order.client_id, update.order_id, update.symbol)
+            return
         if order.status == SENDING:
             log.info("🔎 Order %s is known to the exchange: %s, executed %s", order.client_id, update.status, plain(update.executed))
         self.book(replace(update, client_id=order.client_id))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from core.bot import protection
+from core.bot import fold, protection
 from core.bot.execution import Executor, Leg, Result
 from core.errors import ExchangeError, RateLimited, Unsupported
 from core.market import sizing
@@ -58,8 +58,11 @@ def _problem(executor: Executor, intent: Intent, symbol: Symbol) -> str:
     can, venue, kind = executor.exchange.capabilities, executor.exchange.venue, intent.kind.upper()
     if kind not in ("MARKET", "LIMIT") or kind not in symbol.order_types:
         return f"{symbol.name} takes no {intent.kind} orders"
-    if kind == "LIMIT" and (intent.price is None or intent.price <= 0 or intent.life not in can.lives):
-        return f"a limit order needs a price above 0 and a life of {', '.join(sorted(can.lives))}"
+    if kind == "LIMIT" and (intent.price is None or intent.life not in can.lives):
+        return f"a limit order needs a price and a life of {', '.join(sorted(can.lives))}"
+    for name, value in (("size_base", intent.size_base), ("size_quote", intent.size_quote), ("price", intent.price)):
+        if value is not None and not (isinstance(value, Decimal) and value.is_finite() and value > 0):
+            return f"{name} is {value!r}; it must be a Decimal above 0"
     if intent.side is None:
         return "the side is missing"
     if not is_leaving(intent) and intent.side == "SELL" and not can.shorts:
@@ -90,10 +93,24 @@ def _size(executor: Executor, intent: Intent, symbol: Symbol, price: Decimal, le
     return quantity, None
 
 
+def resting(position: Position) -> Decimal:
+    """Base asset that the position's own open ways out still mean to sell (buy back, for a short).
+
+    It is theirs until they are over. On an account that other bots share, the free balance
+    doesn't show it: what lies free there may be another bot's. Target and stop are one pair."""
+    left: dict[bool, Decimal] = {}
+    for order in position.orders:
+        if order.side != position.entry_side and order.request.quantity is not None and not order.terminal:
+            paired = order.role in ("stop", "target") and any(o.role == "stop" and not o.terminal for o in position.orders)
+            amount = max(order.request.quantity - fold.known_fills(position, order), ZERO)
+            left[paired] = max(left.get(True, ZERO), amount) if paired else left.get(False, ZERO) + amount
+    return sum(left.values(), ZERO)
+
+
 def exit_size(executor: Executor, intent: Intent, symbol: Symbol, price: Decimal, market: bool) -> Decimal:
     """Sell what is owned, capped by the free balance, floored to the step (DESIGN §1.4)."""
     position = executor.position
-    owned = position.quantity if position.direction else ZERO
+    owned = position.quantity - resting(position) if position.direction else ZERO
     wanted = min(owned, intent.size_base) if intent.size_base is not None else owned
     if intent.size_quote is not None:
         wanted = min(owned, intent.size_quote / price)

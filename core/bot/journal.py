@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from core.errors import StateError
 from core.model import Fill, Position
 from core.storage import Files, loads
 
@@ -57,25 +58,40 @@ def fill_row(position: Position, fill: Fill) -> dict[str, Any]:
 class Journal:
     def __init__(self, files: Files, bot_id: int):
         self.files, self.bot_id = files, bot_id
+        self._there: set[tuple[str, str]] | None = None  # (client id, trade id) of the last lines; None: to be read
 
     def open(self) -> None:
         """At a start: cut last lines that a death left torn."""
         self.files.cut_torn_line(fills_name(self.bot_id))
         self.files.cut_torn_line(decisions_name(self.bot_id))
 
-    def append_fills(self, position: Position, fills: Iterable[Fill]) -> None:
+    def append_fills(self, position: Position, fills: Iterable[Fill]) -> int:
+        """Append the fills that aren't there yet; how many. Told twice (a death, a failed
+        write, a restored copy of the position file), a fill is written once."""
+        there = self._read() if self._there is None else self._there
+        self._there = None  # until it is known how this ends: a write that failed may have left its line, or half of it
+        written = 0
         for fill in fills:
-            self.files.append_line(fills_name(self.bot_id), fill_row(position, fill), durable=True)
+            if (fill.client_id, fill.trade_id) not in there:
+                self.files.append_line(fills_name(self.bot_id), fill_row(position, fill), durable=True)
+                there.add((fill.client_id, fill.trade_id))
+                written += 1
+        self._there = there
+        return written
+
+    def _read(self) -> set[tuple[str, str]]:
+        name = fills_name(self.bot_id)
+        self.files.cut_torn_line(name)
+        lines, _ = self.files.tail(name, _LOOK_BACK, limit=4 << 20)
+        try:
+            return {(str(row["client_id"]), str(row["trade_id"])) for row in map(loads, lines)}
+        except (ValueError, KeyError, TypeError) as e:
+            remedy = "Restore the file from a backup, or correct that line by hand."
+            raise StateError(self.files.path(name), f"one of its last lines can't be read ({e})", remedy) from e
 
     def catch_up(self, position: Position) -> int:
         """Journal the fills that the position lists as missing and that aren't there; how many."""
-        if not position.unjournaled:
-            return 0
-        lines, _ = self.files.tail(fills_name(self.bot_id), _LOOK_BACK, limit=4 << 20)
-        there = {(row["client_id"], row["trade_id"]) for row in map(loads, lines)}
-        missing = [f for f in position.unjournaled if (f.client_id, f.trade_id) not in there]
-        self.append_fills(position, missing)
-        return len(missing)
+        return self.append_fills(position, position.unjournaled) if position.unjournaled else 0
 
     def append_decision(self, row: dict[str, Any]) -> None:
         self.files.append_line(decisions_name(self.bot_id), {"schema": SCHEMA, **row}, durable=False)

@@ -6,12 +6,15 @@ is to write its exit code and reason here, because nobody sees an exit code unde
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
 from core.clock import wall_ms
 from core.errors import BotyardError
 from core.storage import Files
+
+log = logging.getLogger("botyard")
 
 SCHEMA = 1
 
@@ -29,6 +32,7 @@ class Status:
     def __init__(self, files: Files, bot_id: int):
         self.files, self.bot_id = files, bot_id
         self.before = self._read()  # what the last run left
+        self._failing = False
         self.fields: dict[str, Any] = {
             "schema": SCHEMA,
             "bot_id": bot_id,
@@ -63,7 +67,15 @@ class Status:
     def write(self, **changes: Any) -> None:
         self.fields.update(changes)
         self.fields["heartbeat_wall_ms"] = wall_ms()
-        self.files.write_json(name(self.bot_id), self.fields, durable=False, keep_previous=False)
+        try:
+            self.files.write_json(name(self.bot_id), self.fields, durable=False, keep_previous=False)
+        except OSError as e:
+            # A heartbeat that the disk doesn't take must not end a bot that watches a stop.
+            if not self._failing:
+                log.warning("⚠️ The status file can't be written: %s", e)
+            self._failing = True
+        else:
+            self._failing = False
 
     def warn(self, kind: str, text: str) -> bool:
         """Show a warning until `clear`; True when it is news."""
@@ -90,4 +102,6 @@ class Status:
             value = self.files.read_any(stop_name(self.bot_id))
         except BotyardError:
             return False
-        return isinstance(value, dict) and value.get("pid") == os.getpid() and wall_ms() - int(value.get("wall_ms", 0)) < 120_000
+        if not isinstance(value, dict) or not isinstance(value.get("wall_ms"), int):
+            return False
+        return value.get("pid") == os.getpid() and wall_ms() - int(value["wall_ms"]) < 120_000

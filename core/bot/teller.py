@@ -116,7 +116,10 @@ class Teller:
             "price": price,
         }
         inputs = {"data": dict(decision.inputs)} if decision.inputs else {}
-        self.journal.append_decision({**shown, **inputs, "strategy": {"key": config.strategy, "version": version}})
+        try:
+            self.journal.append_decision({**shown, **inputs, "strategy": {"key": config.strategy, "version": version}})
+        except OSError as e:  # what was decided is done already: a note of it must not end the bot
+            log.warning("⚠️ A decision could not be kept: %s", e)
         return shown
 
     # --- warnings and events -------------------------------------------------------------------

@@ -93,6 +93,7 @@ class Trader:
         self._exit_failures = 0
         self._unprotectable: int | None = None  # the trade whose pair the exchange refused, until the next check
         self._looks_beyond = 0
+        self._undone = False  # an intent of this check was not carried out, for a reason that passes
         self._beat_wall = -HEARTBEAT_MS
 
     # --- what others call -------------------------------------------------------------
@@ -135,6 +136,10 @@ class Trader:
         config = self.config
         self.status.write(state="starting", guard=self.guard, mode=config.mode, symbol=config.symbol, strategy=config.strategy)
         found = self.store.load()  # a file that can't be trusted ends the bot before anything is asked
+        if found is not None and found.unjournaled:
+            # Before the file may go to the archive: this list is all that knows of these fills.
+            self.journal.open()
+            self.journal.catch_up(found)
         try:
             own = installation(self.files)
             self.exchange.connect(own)
@@ -171,7 +176,10 @@ class Trader:
             on_fills=lambda before, order, news, after: self.teller.filled(self.config.name, self.symbol, before, order, news, after),
         )
         self.executor.start()
-        self._remember()
+        try:
+            self._remember()
+        except (TypeError, ValueError, ArithmeticError, AttributeError) as e:
+            log.warning("⚠️ The last run's status can't be used (%s): this one begins without it", e)
         self.status.clear("start")
         self.teller.greet(config, self.exchange, symbol, self.position, self.guard)
         self.status.write(state="running", venue=asdict(self.exchange.venue), symbol=symbol.name)
@@ -183,7 +191,7 @@ class Trader:
             return
         wallet = self.exchange.balances().get(symbol.quote)
         text = pots.shortfall(self.needs(symbol.quote), symbol.quote, wallet.total if wallet else ZERO)
-        if text and self.settings.strict_pots:
+        if text and self.settings.strict_pots and (self.store.position is None or self.store.position.idle):
             raise SettingsError(f"STRICT_POTS: {text}. Lower the bots' amounts, add funds, or set STRICT_POTS=false")
         if text:
             self.teller.warn("pots", text[:1].upper() + text[1:], self.config, symbol)
@@ -234,8 +242,16 @@ class Trader:
             self._retry_wall[what] = now + RETRY_MS["check"]
         except ExchangeError as e:
             self._failed(what, e)
+        except OSError as e:
+            # A disk that takes nothing: nothing was sent, and nothing is forgotten. While something
+            # is open the bot stays and tries again; nobody else would watch it.
+            if self.position.idle:
+                raise
+            self._retry_wall[what] = now + RETRY_MS["check"]
+            text = f"{e.filename or 'A file'} can't be written ({e.strerror or e}): free the disk now, the bot can't act until then"
+            self.teller.warn("disk", text, self.config, self.symbol, "risk")
         else:
-            self.status.clear("access", what)
+            self.status.clear("access", "disk", what)
 
     def _failed(self, what: str, e: ExchangeError) -> None:
         now = self.clock.wall_ms()
@@ -267,12 +283,12 @@ class Trader:
                 market.append(self._next_slot())
             elif not self.executor.unresolved:  # else the answer to the open question wakes us
                 market.append(self.clock.market_ms())
-        if self._watching() and not later("look"):
+        if self._watching() and not self.executor.unresolved and not later("look"):
             rest = LOOK_FLOOR_MS - (now - self._last_look_wall)
             if rest > 0 and not self._stepped():
                 wall.append(now + rest)
             else:
-                market.append(schedule.look_after(self._last_look_ms, self.config.risk_interval_s * 1000))
+                market.append(self._next_look())
         compare = self.wallet.due_wall_ms()
         if compare is not None and not later("wallet"):
             wall.append(max(compare, now + 50))
@@ -336,7 +352,13 @@ class Trader:
             return False
         if not self._stepped() and self.clock.wall_ms() - self._last_look_wall < LOOK_FLOOR_MS:
             return False
-        return self.clock.market_ms() >= schedule.look_after(self._last_look_ms, self.config.risk_interval_s * 1000)
+        return self.clock.market_ms() >= self._next_look()
+
+    def _next_look(self) -> int:
+        # Our market time may have run ahead of the exchange's (it slowed down, or stood still
+        # unheard) and have been set back since: a look in the future must not keep the next one waiting.
+        self._last_look_ms = min(self._last_look_ms, self.clock.market_ms())
+        return schedule.look_after(self._last_look_ms, self.config.risk_interval_s * 1000)
 
     # --- protection at the exchange -----------------------------------------------------------------
 
@@ -392,7 +414,7 @@ class Trader:
             self._record(decision, self._act(decision, price), price, slot=None)
 
     def _check(self, slot: int) -> None:
-        self._sync_clock()
+        self._sync_clock(must=True)  # a clock that runs ahead would take an open candle for closed
         if self.clock.market_ms() < slot or self.executor.unresolved:
             return  # our clock was ahead, or the outcome of an order comes first: the slot stays due
         self._reload()
@@ -408,9 +430,21 @@ class Trader:
         if not decision.intents:
             decision = self._ask_strategy(rows, fresh, price)
         cooled = fresh and self.position.cooldown > 0
+        before, self._undone = self._last_candle, False
         if candle is not None:
             self._last_candle = candle
-        why = self._act(decision, price)
+        try:
+            why = self._act(decision, price)
+        except (ExchangeError, OSError):
+            self._last_candle = before
+            raise
+        if self._undone:
+            # What was decided is not done: the slot stays due, and the candle is decided on again.
+            self._last_candle = before
+            self._retry_wall["check"] = max(self._retry_wall.get("check", 0), self.clock.wall_ms() + RETRY_MS["check"])
+            self.teller.checked(self.config, self.symbol, self.position, decision, why, price)
+            self._record(decision, why, price, slot=None)
+            return
         if cooled and self.position.cooldown > 0:
             self.store.save(replace(self.position, cooldown=self.position.cooldown - 1, last_candle_ms=self._last_candle))
         self._slot_done = slot
@@ -469,14 +503,19 @@ class Trader:
     def _reload(self) -> None:
         """An update of the record counts from the next check; what needs a restart is left alone."""
         if self.clock.wall_ms() - self._rules_wall > RULES_AGE_MS:
-            self._read_rules()
+            try:
+                self._read_rules()
+            except (RateLimited, AccessRefused):
+                raise
+            except ExchangeError as e:
+                log.warning("⚠️ The rules of %s can't be read anew, the known ones stand: %s", self.symbol.name, e)
         record, config = self.read_record(), self.config
         if record is None:
             return
         try:
             name, amount = str(record.get("name") or config.name), Decimal(str(record.get("trade_amount", config.plan.trade_amount)))
             fresh = setup.build(self.settings, config.bot_id, name, config.symbol, config.strategy, amount, record, self.strategy)
-        except (SettingsError, ArithmeticError, ValueError) as e:
+        except (SettingsError, ArithmeticError, ValueError, TypeError, AttributeError) as e:
             self.teller.warn("record", f"The record can't be used, the bot goes on as before: {e}", config, self.symbol)
             return
         self.status.clear("record")
@@ -497,7 +536,12 @@ class Trader:
     def _act(self, decision: Decision, price: Decimal) -> str:
         """Carry out the intents; what kept it from acting, empty where nothing did."""
         if decision.memo is not None and dict(decision.memo) != dict(self.position.memo):
-            self.store.save(replace(self.position, memo=dict(decision.memo)))
+            try:
+                self.store.save(replace(self.position, memo=dict(decision.memo)))
+            except (TypeError, ValueError) as e:
+                text = f"strategy {self.config.strategy} returned a memo that can't be kept ({e}); it must be plain JSON: nothing of this decision was done"
+                self.teller.warn("strategy", text, self.config, self.symbol)
+                return text
         problems = [decision.why_not] if decision.why_not else []
         for intent in decision.intents:
             if intent.action == "none":
@@ -537,6 +581,7 @@ class Trader:
             else:
                 self.status.clear("refused", "funds")
             return []
+        self._undone = self._undone or result.outcome == "not_sent" or (leaving and result.outcome == "unknown")
         if result.outcome == "unknown":
             return ["the order's outcome is not known yet"]
         self._rules_wall = -RULES_AGE_MS  # it may be halted, or its rules may have changed: read them anew
