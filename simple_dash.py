@@ -43,6 +43,7 @@ from core.errors import AlreadyRunning, BotyardError, Conflict, ExchangeError, I
 from core.fleet import control  # noqa: E402
 from core.fleet.supervisor import StopFailed  # noqa: E402
 from core.model import Event  # noqa: E402
+from core.notify import channels  # noqa: E402
 from core.storage import Files, dumps, installation  # noqa: E402
 
 log = logging.getLogger("botyard.dash")
@@ -206,11 +207,7 @@ def _changing(app: Flask, board: Board, settings: Settings, files: Files) -> Non
         text = given.get("message", "Test message from Botyard's dashboard")
         if not isinstance(text, str) or not 1 <= len(text.strip()) <= 500:
             raise InputError("message: must be a text of 1 to 500 characters")
-        channels = [
-            ("SMS", {"TWILIO_ACCOUNT_SID": settings.twilio_account_sid, "TWILIO_AUTH_TOKEN": settings.twilio_auth_token, "TWILIO_FROM": settings.twilio_from, "SMS_TO": settings.sms_to}),
-            ("Telegram", {"TELEGRAM_BOT_TOKEN": settings.telegram_bot_token, "TELEGRAM_CHAT_ID": settings.telegram_chat_id}),
-        ]
-        ready = [name for name, needs in channels if all(needs.values())]
+        ready = channels.names(settings)
         if not ready:
             raise Conflict(
                 "No way to send a message is set up; put TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, TWILIO_FROM and SMS_TO (SMS) "
@@ -668,6 +665,7 @@ main.wrap{padding-top:14px;gap:14px}
 <div id="gone" class="banner" role="alert" hidden></div>
 <div id="broken" class="banner" role="alert" hidden></div>
 <div id="noyard" class="banner warn" role="status" hidden></div>
+<div id="unsent" class="banner warn" role="status" hidden></div>
 <div id="home" class="live">
 <section id="totals" aria-label="Totals"></section>
 </div>
@@ -897,6 +895,16 @@ function buttons(b) {
     h("button", {class: "btn quiet ghost", disabled: waiting || alive(b), title: alive(b) ? "Stop it first" : "", "aria-label": a("Delete"), on: {click: () => deleteBot(b.id)}}, "Delete"));
 }
 const find = id => view && view.bots.find(b => b.id === id);
+const FATE = {queued: "tried again", unknown: "may have arrived", refused: "refused", given_up: "may have arrived", expired: "too late", over_limit: "over the daily limit"};
+function renderMessages(m) {
+  const list = m.unsent || [], wrong = [...(m.problems || []), ...(m.channels || []).filter(c => c.problem).map(c => c.name + ": " + c.problem)];
+  $("unsent").hidden = !list.length && !wrong.length;
+  cell($("unsent"), [list, wrong], () => [
+    h("div", {}, list.length ? plural(list.length, "message") + " could not be sent, or not yet" : "Messages"),
+    wrong.map(text => h("div", {class: "small"}, text)),
+    list.slice(0, 5).map(x => h("div", {class: "small clip", title: x.text + " – " + x.why}, when(x.wall_ms) + " " + x.channel + ", " + (FATE[x.state] || x.state) + ": " + x.text)),
+    list.length > 5 ? h("div", {class: "small"}, "and " + (list.length - 5) + " more in data/outbox_status.json") : null]);
+}
 function newRow() {
   const r = {};
   const td = (name, cls, k) => r[name] = h("td", {class: cls, ...(k ? {"data-k": k} : {})});
@@ -910,6 +918,7 @@ function render() {
   $("yard").className = "pill " + (yard.running ? "good" : "warn");
   $("noyard").hidden = Boolean(yard.running);
   $("noyard").textContent = "The yard is not running: crashed bots are not restarted. Start the dashboard again, or run python3 utils/yard.py start.";
+  renderMessages(view.messages || {});
   $("loading").hidden = true;
   $("empty").hidden = list.length > 0;
   document.querySelector("table.bots").hidden = list.length === 0;

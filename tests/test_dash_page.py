@@ -111,6 +111,18 @@ def test_whatever_people_name_is_shown_as_text(shown: Shown) -> None:
     assert shown.complaints() == []
 
 
+def test_messages_that_could_not_be_sent_are_shown_as_text_and_go_when_they_are(shown: Shown) -> None:
+    told = {"channel": "SMS", "kind": "stop_hit", "text": EVIL, "why": "Twilio: HTTP 401", "state": "queued", "wall_ms": 1_700_000_000_000, "severity": "risk"}
+    status = {"schema": 1, "unsent": [told] * 7, "problems": [], "channels": [{"name": "SMS", "problem": "Twilio: HTTP 401"}]}
+    shown.home.files.write_json("data/outbox_status.json", status)
+    shown.open()
+    shown.wait("7 messages could not be sent", "#unsent")
+    assert EVIL in shown.text("#unsent") and "SMS: Twilio: HTTP 401" in shown.text("#unsent") and shown.driver.title == "Botyard"
+    shown.home.files.write_json("data/outbox_status.json", {"schema": 1, "unsent": [], "problems": [], "channels": []})
+    until(lambda: not shown.one("#unsent").is_displayed(), 15)
+    assert shown.complaints() == []
+
+
 def test_a_bot_is_created_and_started_with_the_keyboard_alone(shown: Shown) -> None:
     from selenium.webdriver.common.keys import Keys
 

@@ -325,3 +325,16 @@ def test_healthz_waits_for_the_yard_to_have_adopted_the_running_bots(yard: Home)
     assert "taking over" in loads(get(app, "/healthz").data)["error"]
     told["adopted"] = True
     assert get(app, "/healthz").status_code == 200
+
+
+def test_what_could_not_be_sent_is_in_the_overview(yard: Home) -> None:
+    chosen = settings(yard.files.home)
+    yard.record()
+    app = make_app(yard.files, chosen)
+    app.config["PORT"] = chosen.dashboard_port
+    assert overview(app)["messages"] == {}
+    shown = {"schema": 1, "unsent": [{"text": "stop", "state": "unknown"}], "problems": [], "channels": [{"name": "SMS", "problem": ""}], "waiting": 1}
+    yard.files.write_json("data/outbox_status.json", shown)
+    assert overview(app)["messages"] == {k: shown[k] for k in ("unsent", "problems", "channels")}
+    yard.files.path("data/outbox_status.json").write_text("{")
+    assert overview(app)["messages"] == {}

@@ -170,3 +170,24 @@ def test_a_check_that_breaks_becomes_a_row():
 def test_wrong_arguments_are_exit_two(home):
     assert run(home, "--nonsense").returncode == 2
     assert run(home, "--mode", "gold").returncode == 2
+
+
+def test_the_ways_to_send_messages_are_tried_without_sending_anything(home):
+    from core.config import load
+    from message_server import SETTINGS, TELEGRAM, TOKEN, MessageServer, make_channels
+
+    def found(**env: str) -> dict[str, command.Row]:
+        settings = load({"BOTYARD_HOME": str(home), **env})
+        return {r.check: r for r in command.messages(settings, make_channels(server.url))}
+
+    with MessageServer() as server:
+        assert [(r.status, r.text[:10]) for r in found().values()] == [("ok", "not set up"), ("ok", "not set up")]
+        half = found(TWILIO_ACCOUNT_SID="AC1")["SMS"]
+        assert half.status == "warn" and "TWILIO_AUTH_TOKEN, TWILIO_FROM, SMS_TO missing" in half.text
+        both = found(**SETTINGS, **TELEGRAM)
+        assert {r.status for r in both.values()} == {"ok"}
+        wrong = found(**{**SETTINGS, "TWILIO_AUTH_TOKEN": "wrong-token"}, TELEGRAM_BOT_TOKEN="1:wrong", TELEGRAM_CHAT_ID="1")
+        assert {r.status for r in wrong.values()} == {"fail"} and "wrong" not in "".join(r.text for r in wrong.values()) and TOKEN not in str(wrong)
+        assert server.sms == [] and server.telegrams == []
+        (home / "notify.json").write_text('{"schema": 1, "per_day": "many"}')
+        assert "per_day" in found()["Messages"].text

@@ -325,6 +325,34 @@ def live(settings: config.Settings) -> Iterator[Row]:
     yield Row("Live", status, "live trading is not released yet. It would need: " + "; ".join(needs), remedy)
 
 
+# --- messages -----------------------------------------------------------------------
+
+
+def messages(settings: config.Settings, make: Callable[[config.Settings], Any] | None = None) -> Iterator[Row]:
+    """SMS and Telegram: what is missing, and whether the keys are accepted. Sends nothing."""
+    from core.notify import channels, rules
+
+    built: Any = None
+    for kind in channels.KNOWN:
+        missing = kind.ready(settings)
+        if missing and kind.begun(settings):
+            yield Row(kind.name, "warn", f"only half set up: {', '.join(missing)} missing", "Put it into .env, or empty the others.")
+        elif missing:
+            yield Row(kind.name, "ok", f"not set up; it would need {', '.join(missing)}")
+        else:
+            built = built if built is not None else (make or channels.build)(settings)
+            outcome = built[kind.name].probe()
+            if outcome.result == "sent":
+                paper = "" if settings.notify_paper else "; paper bots are told of only with NOTIFY_PAPER=true"
+                yield Row(kind.name, "ok", f"the keys are accepted (nothing was sent){paper}")
+            else:
+                remedy = f"Check {', '.join(kind.needs[:-1])} in .env." if outcome.result in ("access", "refused") else "Check the network; try again later."
+                yield Row(kind.name, "fail" if outcome.result in ("access", "refused") else "warn", outcome.why, remedy)
+    wrong = rules.read_or_default(Files(settings.home))[1]
+    if wrong:
+        yield Row("Messages", "warn", f"the default rules hold: {wrong}")
+
+
 # --- news ---------------------------------------------------------------------------
 
 
@@ -410,6 +438,7 @@ def _with(settings: config.Settings, order: bool, mode: Mode | None) -> Iterator
                 yield Row("Bots", "warn", text, f"Set TRADING_MODE={m}, or change the bot's mode.")
     for m in modes:
         yield from ExchangeChecks(settings, m, bots, order).rows()
+    yield from guarded("Messages", lambda: messages(settings))
     yield from guarded("News", lambda: news(settings, bots))
     yield from guarded("Live", lambda: live(settings))
 

@@ -26,7 +26,7 @@ from core.fleet.registry import BOTS, Registry
 from core.fleet.supervisor import Supervisor
 from core.storage import Files, loads
 
-YARD_STATUS, YARD_LOCK = "data/yard_status.json", "data/yard.lock"
+YARD_STATUS, YARD_LOCK, OUTBOX_STATUS = "data/yard_status.json", "data/yard.lock", "data/outbox_status.json"
 STRATEGIES_AGE_S = 10.0
 # What a running bot takes up from its next check on (core/bot/setup.py, Setup.LIVE); anything else needs a restart.
 AT_ONCE = frozenset({"name", "trade_amount", "sizing", "stop_loss_pct", "take_profit_pct", "cooldown_checks", "check_interval", "offset"}) | frozenset(
@@ -74,6 +74,14 @@ class Board:
         told = told if isinstance(told, dict) else {}
         return {**told, "running": pid is not None, "holder": pid}
 
+    def messages(self) -> dict[str, Any]:
+        """What the outbox could not send, and what is wrong with its channels; empty where none has run yet."""
+        try:
+            told = loads(self.files.path(OUTBOX_STATUS).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return {k: told.get(k) or [] for k in ("unsent", "problems", "channels")} if isinstance(told, dict) else {}
+
     def overview(self) -> dict[str, Any]:
         """`/api/overview`. Never waits for an exchange."""
         with self._lock:
@@ -91,6 +99,7 @@ class Board:
             "balances": {m: self.market.desk(m).balances() for m in self.market.modes() if m in modes},
             "as_of": now,
             "yard": yard,
+            "messages": self.messages(),
             "settings": {"trading_mode": self.settings.trading_mode, "modes": self.market.modes(), "check_interval": self.settings.check_interval},
         }
 

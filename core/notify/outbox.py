@@ -99,7 +99,7 @@ class Outbox:
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
         self._busy = threading.Lock()
-        self._told = ""
+        self._told = self._not_made = ""
 
     # --- the thread --------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class Outbox:
         self._ending.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
-        if self._busy.acquire(timeout=timeout_s):
+        if self._busy.acquire(timeout=0.1):
             try:
                 if self.store is not None:
                     self.store.close()
@@ -149,8 +149,7 @@ class Outbox:
             store = self._open()
             self._refresh(store)
             now = self._clock()
-            if self._produce is not None:
-                self._produce(now, self.settings)
+            self._have_made(now)
             acted = True
             while acted and not self._ending.is_set():
                 self._take_in(store, self._clock())  # each time: an alert about risk overtakes what waits
@@ -159,6 +158,18 @@ class Outbox:
             if now - self._pruned > 3_600_000:
                 self._pruned = now
                 store.prune(now, now - self._env.rules.keep_ms("risk"), now - self._env.rules.keep_ms("info"))
+
+    def _have_made(self, now: int) -> None:
+        """Whatever keeps a summary from being made keeps no alert from being sent."""
+        try:
+            if self._produce is not None:
+                self._produce(now, self.settings)
+            self._not_made = ""
+        except Exception as e:  # noqa: BLE001 - see above
+            text = self._clean(f"{type(e).__name__}: {e}")
+            if text != self._not_made:
+                self._not_made = text
+                log.error("a summary can't be made now: %s", text)
 
     def _open(self) -> Store:
         if not self._held:
@@ -183,10 +194,11 @@ class Outbox:
             except SettingsError as e:
                 problems = [f"the settings are not right, those from before hold: {'; '.join(e.problems)}"]
         found, wrong = rules.read_or_default(self.files)
+        # Before the signature is kept: where a channel can't be made, nothing is taken in for none.
+        self._lines = {name: _Line(channel) for name, channel in self._make(self.settings).items()}
         self._env = _Env(signature, rules=found, problems=[*problems, *([wrong] if wrong else [])])
         for text in self._env.problems:
             log.warning("%s", text)
-        self._lines = {name: _Line(channel) for name, channel in self._make(self.settings).items()}
         if not first:
             store.try_again(self._clock())  # what failed may have been mended
 
