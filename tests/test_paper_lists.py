@@ -243,6 +243,14 @@ def test_a_partial_fill_ends_the_other_order_and_leaves_the_list_at_work(hands):
     assert hands.owns()["BTC"] == (D(9), 0)
 
 
+def test_a_list_that_buys_in_part_keeps_only_what_the_winner_still_needs(hands):
+    hands.paper("POST", "faults", {"method": "POST", "path": "/api/v3/orderList/oco", "fault": "partial_fill", "times": 1, "params": {"fraction": 0.5}})
+    oco(hands, BUY)
+    assert hands.owns()["USDT"] == (D(9794), D(206))
+    hands.step(15_000)
+    assert hands.owns()["USDT"] == (D(9802), D(99))
+
+
 def test_lost_answers_and_late_lists_are_found_again(hands):
     path = "/api/v3/orderList/oco"
     hands.paper("POST", "faults", {"method": "POST", "path": path, "fault": "drop_before", "times": 1})

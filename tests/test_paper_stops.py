@@ -174,6 +174,19 @@ def test_a_jump_of_thirty_days_triggers_at_its_own_time():
     assert fills(hands, order) == [(*e8("98.5", 1), 15_000, False)]
 
 
+def test_prints_before_an_order_came_do_not_reach_it_though_another_accounts_order_has_to_be_walked():
+    hands = holding(RISING)
+    hands.order("SELL", "STOP_LOSS", quantity="1", stopPrice="90")
+    hands.paper("POST", "accounts", {"name": "b", "api_key": "b", "api_secret": "b", "balances": {"BTC": 1}})
+    hands.x.clock.step_to(START + 45_000)  # nobody has looked since: the walk to 98 and from there to 102 is still to be made
+    late = {"symbol": "BTCUSDT", "side": "SELL", "type": "STOP_LOSS", "quantity": "1", "stopPrice": "101"}
+    assert hands.signed("POST", "/api/v3/order", "b", "b", **late).status == 200
+    hands.step(10_000)
+    assert hands.owns("b", "b") == {"BTC": (0, 1)}
+    hands.step(10_000)
+    assert hands.owns("b", "b") == {"USDT": (D("100.899"), 0)}
+
+
 def test_slippage_is_not_added_to_a_stop():
     hands = Hands(FixedMarket(RISING), PAPER_SLIPPAGE_PCT="0.5")
     hands.paper("POST", "accounts/paper/deposit", {"asset": "BTC", "amount": 1})
