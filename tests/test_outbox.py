@@ -546,3 +546,9 @@ def test_the_thread_sends_by_itself_and_ends_at_once(home: Path) -> None:
         post.close()
     assert json.loads((home / STATUS).read_text())["schema"] == 1
     assert not [t for t in threading.enumerate() if t.name == "outbox"]
+
+
+def test_the_rules_in_the_readme_are_the_defaults(home: Path) -> None:
+    line = next(x for x in (ROOT / "README.md").read_text().splitlines() if x.startswith('{"schema": 1, "least"'))
+    (home / rules.FILE).write_text(line)
+    assert rules.read(Files(home)) == Rules() == rules.read(Files(home / "nowhere"))
