@@ -261,6 +261,8 @@ def main(argv: list[str]) -> int:
     state = status.Status(files, bot_id)
     signals = Signals(state)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+    with contextlib.suppress(OSError):
+        state.write()  # from here on the file speaks of this process, not of the last one
     code, reason, heard = EXIT_UNEXPECTED, "ended unexpectedly", None
     try:
         run(arguments, settings, files, state, signals)

@@ -186,7 +186,10 @@ class BinanceClient(Exchange):
                     f"The paper exchange on port {self.settings.paper_port} belongs to another yard ({theirs}, this is {installation}). "
                     f"Give each yard a PAPER_PORT of its own."
                 )
-            self.venue = Venue("binance", "spot", self.venue.account, "paper", str(status.get("market") or ""))
+            market, generation = str(status.get("market") or ""), int(status.get("generation") or 1)
+            # A market that was reset is another one, with another wallet, even from the same seed.
+            source = market if generation == 1 else f"{market}#{generation}"
+            self.venue = Venue("binance", "spot", self.venue.account, "paper", source)
 
     def _paper(self, what: str) -> dict[str, Any]:
         response = self._client.session.get(f"{self.url}/paper/{what}", timeout=float(self.settings.http_timeout))

@@ -316,3 +316,20 @@ def test_without_packages_the_processes_behind_the_page_say_start_sh(tmp_path: P
     done = subprocess.run([sys.executable, "-S", "-m", f"core.{module}"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "start.sh" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_after_a_reset_of_the_paper_exchange_the_books_begin_anew_and_an_open_position_is_refused(home: Home) -> None:
+    home.strategy("buy_once", BUY_ONCE)
+    home.paper()
+    child = home.bot(strategy="buy_once")
+    until(lambda: home.position()["position"] == "LONG", "a position", 30)
+    child.terminate()
+    child.wait(5)
+    home.post("/paper/reset", {})
+    code, _ = ended(home.bot(strategy="buy_once"))
+    assert code == 4
+    assert "was reset" in home.status()["exit"]["reason"]
+    home.bot(2, "Two", "ETHUSDT", "buy_once", "100")
+    home.checked(2)
+    sources = sorted(key.split("/")[-1] for key in home.json("data/baseline.json")["accounts"])
+    assert sources == ["synthetic:1", "synthetic:1#2"]

@@ -195,7 +195,8 @@ class PositionStore:
             raise StateError(
                 self.files.path(name(bot_id)),
                 f"it holds a position or an order of {found.venue.key()}, but the bot is set to {venue.key()}",
-                f"Set the bot back to {found.venue.key()} and close the position there first.",
+                f"Set the bot back to {found.venue.key()} and close the position there first. If that market is gone (a paper exchange "
+                f"or a testnet that was reset), move the file away: what it holds is gone with it.",
             )
         if found.idle and (not same_market or found.symbol != symbol):
             self.archive(found)
