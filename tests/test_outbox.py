@@ -323,6 +323,17 @@ def test_an_unreachable_service_is_known_not_to_have_it(home: Path) -> None:
             assert outcome.result == "later" and "can't be reached" in outcome.why and url not in outcome.why
 
 
+def test_the_client_as_it_is_in_use_goes_to_twilio_and_an_unreachable_proxy_carries_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load({"BOTYARD_HOME": str(home), **SETTINGS, **TELEGRAM})
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        for name in ("HTTPS_PROXY", "https_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{s.getsockname()[1]}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        assert {n: c.send("text", "abcdef").result for n, c in channels.build(settings).items()} == {"SMS": "later", "Telegram": "later"}
+
+
 def test_a_refused_text_is_given_up_and_shown_but_an_alert_about_risk_is_kept(post: Post) -> None:
     post.server.faults = ["error_400", "error_400"]
     post.post("stop_hit", "stop")

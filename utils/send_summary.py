@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from core.bootstrap import ensure_packages
 
 if __name__ == "__main__":
-    ensure_packages()
+    ensure_packages(("simplejson", "dotenv", "twilio", "requests"))
 
 import argparse
 import time

@@ -103,6 +103,7 @@ def network(e: Exception, who: str) -> Outcome:
     if isinstance(e, Lost):
         inner = e.args[0] if e.args else None
         reason = getattr(inner, "reason", inner)
+        reason = getattr(reason, "original_error", reason)  # of a proxy
         if isinstance(reason, NewConnectionError):  # a name that can't be resolved is one of these
             return Outcome("later", f"{who} can't be reached")
         if "CERTIFICATE_VERIFY_FAILED" in repr(reason):
