@@ -44,7 +44,7 @@ from core.errors import (
     Unsupported,
 )
 from core.exchange import Capabilities, Exchange, TimeReading
-from core.model import ZERO, Balance, Candles, Fill, Mode, OrderRequest, Rules, Symbol, Update, Venue, plain
+from core.model import FILLED, NEW, ZERO, Balance, Candles, Fill, Mode, OrderRequest, Rules, Symbol, Update, Venue, plain
 
 log = logging.getLogger("botyard.binance")
 
@@ -60,7 +60,7 @@ _SECRET_PARTS = re.compile(r"(signature=)[0-9a-fA-F]+")
 
 # What a call may end in: the library's exceptions, requests' own (it wraps none of them),
 # and an answer whose shape can't be right.
-_FAILURES = (BinanceAPIException, BinanceRequestException, requests.RequestException, KeyError, TypeError, ValueError, ArithmeticError)
+_FAILURES = (BinanceAPIException, BinanceRequestException, requests.RequestException, LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 T = TypeVar("T")
 
@@ -179,7 +179,7 @@ class BinanceClient(Exchange):
     def connect(self, installation: str | None = None) -> None:
         """Learn what the venue is. On paper: which market, and that it is this yard's own exchange."""
         if self.mode == "paper":
-            status = self._read(lambda: self._paper("status"))
+            status: dict[str, Any] = self._read(lambda: self._paper("status"))
             theirs = status.get("installation")
             if installation and theirs and theirs != installation:
                 raise AccessRefused(
@@ -201,41 +201,54 @@ class BinanceClient(Exchange):
 
     def time(self) -> TimeReading:
         if self.mode == "paper":
-            clock = self._read(lambda: self._paper("clock"), tries=1)
-            return TimeReading(int(clock["wall_ms"]), int(clock["market_ms"]), float(clock["speed"]))
-        now = int(self._read(self._client.get_server_time, tries=1)["serverTime"])
+
+            def ask() -> TimeReading:
+                clock = self._paper("clock")
+                return TimeReading(int(clock["wall_ms"]), int(clock["market_ms"]), float(number(clock["speed"])))
+
+            return self._read(ask, tries=1)
+        now = self.server_ms(tries=1)
         return TimeReading(now, now, 1.0)
 
-    def server_ms(self) -> int:
+    def server_ms(self, tries: int = READ_TRIES) -> int:
         """The exchange's wall clock, which signatures are judged by."""
-        return int(self._read(self._client.get_server_time)["serverTime"])
+        return self._read(self._server_ms, tries=tries)
+
+    def _server_ms(self) -> int:
+        return int(self._client.get_server_time()["serverTime"])
 
     def symbol(self, name: str) -> Symbol:
+        def ask() -> Symbol:
+            info = self._client._get("exchangeInfo", data={"symbol": name}, version="v3")
+            # It refuses a symbol that it doesn't know; an answer without it tells nothing.
+            return parse_symbol({s["symbol"]: s for s in info["symbols"]}[name])
+
         try:
-            info = self._read(lambda: self._client._get("exchangeInfo", data={"symbol": name}, version="v3"))
+            return self._read(ask)
         except Refused as e:
             if e.code in (-1121, -1100):
                 raise NotFound(f"{name!r} is no symbol of {self.venue.exchange} {self.mode}; search for it by its coin's name") from e
             raise
-        for entry in info["symbols"]:
-            if entry["symbol"] == name:
-                return parse_symbol(entry)
-        raise NotFound(f"{name!r} is no symbol of {self.venue.exchange} {self.mode}")
 
     def symbols(self) -> list[Symbol]:
-        return [parse_symbol(s) for s in self._read(self._client.get_exchange_info)["symbols"]]
+        return self._read(lambda: [parse_symbol(s) for s in self._client.get_exchange_info()["symbols"]])
 
     def candles(self, symbol: str, timeframe: str, limit: int, start_ms: int | None = None) -> Candles:
-        rows = self._read(lambda: self._client.get_klines(symbol=symbol, interval=timeframe, limit=limit, startTime=start_ms))
-        return Candles(symbol, timeframe, rows)
+        def ask() -> Candles:
+            rows = listed(self._client.get_klines(symbol=symbol, interval=timeframe, limit=limit, startTime=start_ms))
+            for row in rows:
+                int(row[0]), int(row[6]), row[10], [number(v) for v in row[1:6]]
+            return Candles(symbol, timeframe, rows)
+
+        return self._read(ask)
 
     def price(self, symbol: str) -> Decimal:
-        return self._read(lambda: Decimal(self._client.get_symbol_ticker(symbol=symbol)["price"]))
+        return self._read(lambda: number(self._client.get_symbol_ticker(symbol=symbol)["price"]))
 
     def balances(self) -> dict[str, Balance]:
         def ask() -> dict[str, Balance]:
             rows = self._client.get_account(omitZeroBalances="true")["balances"]
-            return {b["asset"]: Balance(b["asset"], Decimal(b["free"]), Decimal(b["locked"])) for b in rows}
+            return {b["asset"]: Balance(b["asset"], number(b["free"]), number(b["locked"])) for b in rows}
 
         return self._read(ask, signed=True)
 
@@ -243,7 +256,7 @@ class BinanceClient(Exchange):
         return self._read(lambda: parse_order(self._client.get_order(symbol=symbol, origClientOrderId=client_id)), signed=True)
 
     def open_orders(self, symbol: str | None = None) -> list[Update]:
-        return self._read(lambda: [parse_order(o) for o in self._client.get_open_orders(symbol=symbol)], signed=True)
+        return self._read(lambda: [parse_order(o) for o in listed(self._client.get_open_orders(symbol=symbol))], signed=True)
 
     def fills(self, symbol: str, order_id: str | None = None, since_ms: int | None = None) -> list[Fill]:
         """Pages through myTrades by trade id, 1000 at a time (weight 20, or 5 for one order)."""
@@ -254,7 +267,7 @@ class BinanceClient(Exchange):
         elif since_ms is not None:
             query["startTime"] = since_ms
         while True:
-            page = self._read(lambda: [parse_trade(r) for r in self._client.get_my_trades(**query)], signed=True)
+            page = self._read(lambda: [parse_trade(r) for r in listed(self._client.get_my_trades(**query))], signed=True)
             found += page
             if len(page) < 1000:
                 return found
@@ -348,11 +361,14 @@ class BinanceClient(Exchange):
         """Set the signatures' offset to the exchange's clock, with the round trip halved."""
         if not again and self._offset_at is not None and time.monotonic() - self._offset_at < OFFSET_AGE_S:
             return
-        before = self._clock_ms()
-        started = time.monotonic()
-        server = self.server_ms()
-        half_trip = (time.monotonic() - started) * 500
-        self._client.timestamp_offset = int(server - before - half_trip)
+
+        def measure() -> int:  # each try by itself: a try that failed is no part of the trip
+            before = self._clock_ms()
+            started = time.monotonic()
+            server = self._server_ms()
+            return int(server - before - (time.monotonic() - started) * 500)
+
+        self._client.timestamp_offset = self._read(measure)
         self._offset_at = time.monotonic()
 
     def attach_order_path(self, send: Callable[[str, str, Decimal], Update]) -> None:
@@ -453,6 +469,23 @@ def order_params(request: OrderRequest) -> dict[str, str]:
     return params
 
 
+def listed(answer: Any) -> list[Any]:
+    """An answer that must be a list. An empty text comes from the library as {}, which is none."""
+    if not isinstance(answer, list):
+        raise TypeError(f"a list was expected, not {type(answer).__name__}")
+    return answer
+
+
+def number(value: Any) -> Decimal:
+    """A price, size or amount of the wire: a decimal string, finite, not below 0. ValueError or TypeError else."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no decimal text")
+    found = Decimal(value)
+    if not found.is_finite() or found < 0:
+        raise ValueError(f"{value!r} is no amount")
+    return found
+
+
 def parse_symbol(entry: dict[str, Any]) -> Symbol:
     """One entry of exchangeInfo's `symbols`."""
     return Symbol(
@@ -479,22 +512,28 @@ def parse_order(row: dict[str, Any], client_id: str | None = None) -> Update:
             client_id=own_id,
             symbol=row["symbol"],
             side=row["side"],
-            price=Decimal(f["price"]),
-            quantity=Decimal(f["qty"]),
-            quote=Decimal(f["price"]) * Decimal(f["qty"]),
-            fee=Decimal(f["commission"]),
+            price=number(f["price"]),
+            quantity=number(f["qty"]),
+            quote=number(f["price"]) * number(f["qty"]),
+            fee=number(f["commission"]),
             fee_asset=f["commissionAsset"],
             time_ms=time_ms,
         )
         for f in row.get("fills", ())
     )
-    executed = Decimal(row.get("executedQty", "0"))
-    quote = Decimal(row.get("cummulativeQuoteQty", "0"))
+    status = str(row.get("status", NEW))
+    # An answer of the short kind (ACK) tells neither status nor sums; one that tells a status tells the sums.
+    executed = number(row["executedQty"]) if "status" in row else ZERO
+    quote = number(row.get("cummulativeQuoteQty", "0"))
+    if status == FILLED and not executed:
+        raise ValueError(f"order {order_id} is told as filled with nothing executed")
     if len(fills) == 1 and fills[0].quantity == executed and quote > 0:
         fills = (replace(fills[0], quote=quote),)  # the exchange's own product, with its rounding
+    elif sum((f.quote for f in fills), ZERO) != quote:
+        fills = ()  # each product was rounded there: its list of trades tells them to the last digit
     return Update(
         client_id=own_id,
-        status=str(row.get("status", "NEW")),
+        status=status,
         order_id=order_id,
         executed=executed,
         executed_quote=quote,
@@ -513,10 +552,10 @@ def parse_trade(row: dict[str, Any]) -> Fill:
         client_id="",
         symbol=row["symbol"],
         side="BUY" if row["isBuyer"] else "SELL",
-        price=Decimal(row["price"]),
-        quantity=Decimal(row["qty"]),
-        quote=Decimal(row["quoteQty"]),
-        fee=Decimal(row["commission"]),
+        price=number(row["price"]),
+        quantity=number(row["qty"]),
+        quote=number(row["quoteQty"]),
+        fee=number(row["commission"]),
         fee_asset=row["commissionAsset"],
         time_ms=int(row["time"]),
         maker=bool(row["isMaker"]),

@@ -54,13 +54,21 @@ class RealClock:
         self._read = read
         self._refresh = refresh_s
         self._reading: TimeReading | None = None
+        self._wall_last, self._wall_at = wall_ms(), time.monotonic_ns()
         self._read_at = 0.0
         self._pipe_r, self._pipe_w = os.pipe()
         os.set_blocking(self._pipe_r, False)
         os.set_blocking(self._pipe_w, False)
 
     def wall_ms(self) -> int:
-        return wall_ms()
+        """The wall's time, but never set back: pauses are counted by it, and an owner (or NTP) who
+        sets the host's clock back by an hour must not keep a stop unwatched for an hour."""
+        now, at = wall_ms(), time.monotonic_ns()
+        going_on = self._wall_last + (at - self._wall_at) // 1_000_000
+        if now >= going_on:
+            self._wall_last, self._wall_at = now, at
+            return now
+        return going_on
 
     def sync(self) -> None:
         """Ask the exchange now; raises what the exchange raises."""
@@ -88,7 +96,7 @@ class RealClock:
         while True:
             pause = self._refresh
             if wall_deadline is not None:
-                pause = min(pause, (wall_deadline - wall_ms()) / 1000)
+                pause = min(pause, (wall_deadline - self.wall_ms()) / 1000)
             speed = self.speed
             if market_deadline is not None:
                 ahead = (market_deadline - self.market_ms()) / 1000

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext, setcontext
 from typing import Any
 
 from core.account import ledger, pots
@@ -79,6 +79,8 @@ class Trader:
         self.feed = Feed(exchange, clock, candles)
         self.teller = Teller(files, self.status, self.journal, clock)
         self.wallet = WalletWatch(files, exchange, clock)
+        # A strategy's file may have set another precision when it was loaded; money is counted in this one.
+        setcontext(Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[DivisionByZero, InvalidOperation, Overflow]))
         self.stopping: str | None = None
         self.finished = ""  # why the run ended by itself
         self._symbol_now: Symbol | None = None
@@ -473,9 +475,10 @@ class Trader:
         known = series.read(self.series, self.clock.market_ms())
         inputs = series.as_inputs(known)
         try:
-            if strategy.manages_position:
-                return replace(strategy.decide(replace(self._view(rows, price), series=known), self.position), inputs=inputs)
-            answer = strategy.analyze_with(rows[-strategy.candles_needed(self.config.kline_limit) :], known)
+            with localcontext():  # whatever precision a strategy sets, money is not counted in it
+                if strategy.manages_position:
+                    return replace(strategy.decide(replace(self._view(rows, price), series=known), self.position), inputs=inputs)
+                answer = strategy.analyze_with(rows[-strategy.candles_needed(self.config.kline_limit) :], known)
         except StrategyError as e:
             self.teller.warn("strategy", str(e), self.config, self.symbol)
             return Decision(reasoning=str(e), why_not="the strategy failed", inputs=inputs)

@@ -53,9 +53,7 @@ def _answer(status: str, why: str) -> dict[str, Any]:
     return {"status": status, "guarded": False, "why": why}
 
 
-def _alive(
-    record: Mapping[str, Any], own: Mapping[str, Any] | None, pid: int, now_wall_ms: int, note: Mapping[str, Any], bound_ms: int
-) -> dict[str, Any]:
+def _alive(record: Mapping[str, Any], own: Mapping[str, Any] | None, pid: int, now_wall_ms: int, note: Mapping[str, Any], bound_ms: int) -> dict[str, Any]:
     """A process holds the lock and is no guard. `own` is its status file, None while it has written none."""
     if own is None:
         since = note.get("since_wall_ms")

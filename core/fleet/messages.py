@@ -67,9 +67,7 @@ def look(files: Files, settings: Settings, supervisor: Supervisor, now: int, bef
     return Summary(_words([b for _, b in told], _since(told, before), now, before) if told else "", len(told), {str(i): b.profit for i, b in every})
 
 
-def _bot(
-    files: Files, settings: Settings, supervisor: Supervisor, record: Mapping[str, Any], now: int, notes: Mapping[str, Any] | None
-) -> tuple[int, _Bot]:
+def _bot(files: Files, settings: Settings, supervisor: Supervisor, record: Mapping[str, Any], now: int, notes: Mapping[str, Any] | None) -> tuple[int, _Bot]:
     bot_id, name = int(record["id"]), simple(str(record["name"]))[:20].strip()
     label = name if name and is_gsm(name) else f"bot {bot_id}"  # one foreign letter would halve what fits
     pid, status = supervisor.pid(bot_id), state.read_status(files, bot_id)

@@ -73,9 +73,7 @@ def violation(
 
 def _breaks_price(rules: Rules, price: Decimal) -> bool:
     return bool(
-        (rules.min_price and price < rules.min_price)
-        or (rules.max_price and price > rules.max_price)
-        or (rules.tick and EXACT.remainder(price, rules.tick))
+        (rules.min_price and price < rules.min_price) or (rules.max_price and price > rules.max_price) or (rules.tick and EXACT.remainder(price, rules.tick))
     )
 
 

@@ -51,9 +51,12 @@ def smallest_entry(symbol: Symbol, price: Decimal, stop_loss_pct: Decimal | None
     the coin itself (the rule freqtrade's users know as the stake's reserve)."""
     rules = symbol.rules
     fall = (stop_loss_pct or ZERO) / 100
-    worst = price * (ONE - fall) * (ONE - RESERVE)
+    # Where the tick is coarse, the stop lies further down than its percentage says.
+    worst = floor_to(price * (ONE - fall), rules.tick) * (ONE - RESERVE)
+    if worst <= 0:
+        return NO_MAXIMUM * 10  # a stop at 0 is never reached: nothing that is bought here could be protected
     step = quantity_step(rules)
-    sale = max(minimum_quantity(rules), rules.min_notional / worst if worst > 0 else ZERO)
+    sale = max(minimum_quantity(rules), rules.min_notional / worst)
     sale = max(ceil_to(sale, step), step)
     bought = ceil_to(sale / (ONE - fee_rate), step)
     return ceil_to(bought * price, Decimal("0.01") if price >= 1 else Decimal("0.00000001"))

@@ -203,9 +203,7 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/api/v3/order"): Endpoint(query_order, weight=4, signed=True, needs=("symbol",), takes=_ORDER_ID),
     ("GET", "/api/v3/openOrders"): Endpoint(open_orders, weight=lambda v: 6 if "symbol" in v else 80, signed=True, takes=_SYMBOL),
     ("GET", "/api/v3/allOrders"): Endpoint(all_orders, weight=20, signed=True, needs=("symbol",), takes=_RANGE),
-    ("GET", "/api/v3/myTrades"): Endpoint(
-        my_trades, weight=lambda v: 5 if "orderId" in v else 20, signed=True, needs=("symbol",), takes=_RANGE | {"fromId"}
-    ),
+    ("GET", "/api/v3/myTrades"): Endpoint(my_trades, weight=lambda v: 5 if "orderId" in v else 20, signed=True, needs=("symbol",), takes=_RANGE | {"fromId"}),
     ("GET", "/api/v3/account/commission"): Endpoint(commission, weight=20, signed=True, needs=("symbol",), takes=_SYMBOL),
     ("GET", "/api/v3/rateLimit/order"): Endpoint(order_counts, weight=40, signed=True),
     ("GET", "/api/v3/myFilters"): Endpoint(my_filters, weight=40, signed=True, needs=("symbol",), takes=_SYMBOL),

@@ -311,9 +311,7 @@ def _ticker_weight(values: Mapping[str, str]) -> int:
 
 _ONE = frozenset({"symbol"})
 _SOME = frozenset({"symbol", "symbols", "symbolStatus"})
-_KLINES = Endpoint(
-    klines, weight=2, needs=("symbol", "interval"), takes=frozenset({"symbol", "interval", "startTime", "endTime", "timeZone", "limit"})
-)
+_KLINES = Endpoint(klines, weight=2, needs=("symbol", "interval"), takes=frozenset({"symbol", "interval", "startTime", "endTime", "timeZone", "limit"}))
 _RANGE = frozenset({"symbol", "fromId", "startTime", "endTime", "limit"})
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/api/v3/ping"): Endpoint(ping),

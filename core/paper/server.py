@@ -75,9 +75,7 @@ class PaperServer:
             body = await request.read() if request.can_read_body else b""
         except web.HTTPRequestEntityTooLarge:
             return web.Response(status=413, body=compact({"code": -1000, "msg": "The body is too large."}))
-        answer = self.exchange.handle(
-            Request(request.method, path, query, body, {k.lower(): v for k, v in request.headers.items()}, request.remote or HOST)
-        )
+        answer = self.exchange.handle(Request(request.method, path, query, body, {k.lower(): v for k, v in request.headers.items()}, request.remote or HOST))
         if answer.hold_s:
             await asyncio.sleep(answer.hold_s)
         if answer.cut:
