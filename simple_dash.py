@@ -186,6 +186,13 @@ def _changing(app: Flask, board: Board, settings: Settings, files: Files) -> Non
             row = board.row(bot_id)
         return answer({"success": True, "bot": row, "note": done["warning"]})
 
+    @app.post("/api/bot/<raw>/close")
+    def close(raw: str) -> Response:
+        """Its position is sold at market: 202, the bot does it at its next step."""
+        bot_id = inputs.bot_id(raw)
+        control.close_position(files, settings, bot_id, "dashboard", board.supervisor)
+        return answer({"success": True, "bot": board.row(bot_id)}, 202)
+
     @app.post("/api/stop-all")
     def stop_all() -> Response:
         done = control.stop_all(files, settings, "dashboard", board.supervisor)
@@ -891,6 +898,7 @@ function buttons(b) {
   return h("div", {class: "acts"},
     alive(b) || (b.wanted === "running" && b.status !== "stopped") ? h("button", {class: "btn quiet danger", disabled: waiting, "aria-label": a("Stop"), on: {click: () => stopBot(b.id)}}, waiting ? "Wait…" : "Stop") : null,
     !alive(b) ? h("button", {class: "btn quiet go", disabled: waiting, "aria-label": a("Start"), on: {click: () => startBot(b.id)}}, waiting ? "Wait…" : "Start") : null,
+    b.position ? h("button", {class: "btn quiet", disabled: waiting, "aria-label": a("Close the position of"), on: {click: () => closeBot(b.id)}}, "Close") : null,
     h("button", {class: "btn quiet", disabled: waiting, "aria-label": a("Edit"), on: {click: () => openForm(find(b.id))}}, "Edit"),
     h("button", {class: "btn quiet ghost", disabled: waiting || alive(b), title: alive(b) ? "Stop it first" : "", "aria-label": a("Delete"), on: {click: () => deleteBot(b.id)}}, "Delete"));
 }
@@ -970,6 +978,11 @@ async function stopBot(id) {
   const b = find(id);
   if (b.position && !await ask("Stop " + b.name + "?", "It holds " + quantity(b.position.quantity) + " of " + b.symbol + ". The position stays open" + (b.position.protection === "exchange" ? "; its stop lies at the exchange." : ", and nobody watches its stop until you start the bot again."), "Stop it", true)) return;
   act(id, () => api("/api/bot/" + id + "/stop", {method: "POST", body: {}, timeout: 40000}), a => b.name + " has been stopped." + (a.note ? " " + a.note : ""));
+}
+async function closeBot(id) {
+  const b = find(id);
+  if (!await ask("Close the position of " + b.name + "?", quantity(b.position.quantity) + " of " + b.symbol + " are sold at the market's price now. Its stop and target are taken back first. The bot itself goes on.", "Sell now", true)) return;
+  act(id, () => api("/api/bot/" + id + "/close", {method: "POST", body: {}, timeout: 40000}), b.name + " sells at its next step.");
 }
 async function deleteBot(id) {
   const b = find(id);

@@ -381,6 +381,7 @@ def test_an_unknown_bot_route_or_method_is_named(page: Page) -> None:
         ("GET", "/api/bot/7/details", 404),
         ("POST", "/api/bot/7/start", 404),
         ("POST", "/api/bot/7/stop", 404),
+        ("POST", "/api/bot/7/close", 404),
         ("POST", "/api/bot/7/update", 404),
         ("DELETE", "/api/bot/7", 404),
         ("GET", "/api/nowhere", 404),

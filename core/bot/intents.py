@@ -23,7 +23,7 @@ def carry_out(executor: Executor, intent: Intent, symbol: Symbol, price: Decimal
         return Result("done")
     if intent.action == "cancel":
         order = next((o for o in position.orders if intent.tag in (o.tag, o.client_id)), None)
-        return executor.cancel(order) if order else Result("refused", f"cancel: no open order is tagged {intent.tag!r}")
+        return executor.cancel(order) if order else Result("done", f"nothing open is tagged {intent.tag!r}")  # it may just have filled
     if intent.action == "protect":
         return protection.protect(executor, symbol, intent.stop_loss, intent.take_profit)
     problem = _problem(executor, intent, symbol)
