@@ -83,6 +83,17 @@ def test_too_much_weight_is_refused_and_going_on_is_banned_for_longer_each_time(
     assert counted.raw("GET", "/api/v3/ping").status == 200
 
 
+def test_each_ban_is_twice_as_long_as_the_one_before_and_three_days_at_most(counted):
+    lasted = []
+    for _ in range(14):
+        while (told := counted.raw("GET", "/api/v3/exchangeInfo")).status != 418:
+            pass
+        lasted.append(int(told.headers["Retry-After"]))
+        counted.wall += lasted[-1] * 1000
+    assert lasted[:4] == [120, 240, 480, 960]
+    assert lasted[-2:] == [3 * 86_400] * 2
+
+
 def test_orders_are_counted_per_account_and_fills_give_back(counted):
     def counts():
         return [row["count"] for row in counted.ask("GET", "/api/v3/rateLimit/order")]

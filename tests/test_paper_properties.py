@@ -7,6 +7,7 @@ from decimal import Decimal as D
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.paper.exchange import TABLE
 from paper_fixed import MINUTE, START, FixedMarket, Hands
 
 prices = st.integers(80, 120)
@@ -110,3 +111,35 @@ def test_no_request_however_odd_is_answered_with_a_failure_of_ours(method, path,
     hands = Hands(FixedMarket([("100", "101", "99", "100")]))
     response = hands.raw(method, path, query, body, x_mbx_apikey="paper")
     assert response.status < 500
+
+
+_values = st.one_of(
+    st.sampled_from(["BTCUSDT", "ETHBTC", "BUY", "SELL", "GTC", "IOC", "FOK", "LIMIT", "MARKET", "true", "RESULT", "STOP_ON_FAILURE", "ALLOW_FAILURE"]),
+    st.sampled_from(["LIMIT_MAKER", "STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT", "CANCEL_ONLY", "ONLY_NEW", "a", "0", "9" * 20]),
+    st.integers(0, 120).map(str),
+    texts,
+)
+_LISTS = [
+    ("POST", "/api/v3/orderList/oco"), ("POST", "/api/v3/order/oco"), ("POST", "/api/v3/order/cancelReplace"), ("POST", "/api/v3/order"),
+    ("DELETE", "/api/v3/orderList"), ("GET", "/api/v3/orderList"), ("GET", "/api/v3/allOrderList"), ("GET", "/api/v3/openOrderList"),
+    ("POST", "/sapi/v1/bnbBurn"), ("DELETE", "/api/v3/order"), ("DELETE", "/api/v3/openOrders"),
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), where=st.sampled_from(_LISTS))
+def test_no_signed_request_about_orders_and_lists_is_answered_with_a_failure_of_ours(data, where):
+    """Parameters that the path takes, mostly those it needs, with values of every kind."""
+    hands = Hands(FixedMarket([("100", "101", "99", "100")]))
+    hands.paper("POST", "accounts/paper/deposit", {"asset": "BTC", "amount": 5})
+    oco = {"side": "SELL", "quantity": "1", "aboveType": "LIMIT_MAKER", "abovePrice": "104", "belowType": "STOP_LOSS", "belowStopPrice": "97"}
+    hands.ask("POST", "/api/v3/orderList/oco", symbol="BTCUSDT", **oco)
+    endpoint = TABLE[where]
+    chosen = set(data.draw(st.lists(st.sampled_from(sorted(endpoint.takes)), max_size=8))) if endpoint.takes else set()
+    params = {name: data.draw(_values) for name in sorted(chosen | set(endpoint.needs))}
+    if data.draw(st.booleans()):
+        known = oco if "oco" in where[1] else {"side": "SELL", "type": "STOP_LOSS", "quantity": "1", "stopPrice": "97", "cancelReplaceMode": "ALLOW_FAILURE"}
+        params |= {k: v for k, v in {"symbol": "BTCUSDT", **known}.items() if k in endpoint.takes}
+    assert hands.signed(*where, **params).status < 500
+    owned = hands.owns()
+    assert all(free >= 0 and locked >= 0 for free, locked in owned.values())
