@@ -14,28 +14,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
-from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext, setcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, setcontext
 from typing import Any
 
 from core.account import ledger, pots
-from core.bot import commands, decisions, fold, intents, protection, schedule, series, setup, status
-from core.bot.botlog import money
-from core.bot.execution import Executor, Result
+from core.bot import commands, decisions, schedule, series, setup, status
+from core.bot.desk import Desk
+from core.bot.execution import Executor
 from core.bot.feed import Feed
+from core.bot.guardian import Guardian
 from core.bot.journal import Journal
 from core.bot.position import PositionStore
 from core.bot.setup import Setup
+from core.bot.strategist import Strategist
 from core.bot.teller import Teller
 from core.bot.wallet import WalletWatch
 from core.clock import Clock
 from core.config import Settings
-from core.errors import AccessRefused, ExchangeError, NotFound, RateLimited, SettingsError, StrategyError
+from core.errors import AccessRefused, ExchangeError, NotFound, RateLimited, SettingsError
 from core.exchange import Exchange
-from core.market import sizing
 from core.market.history import CandleStore
-from core.model import SENDING, ZERO, Candles, Decision, Intent, KlineRow, Position, Symbol
+from core.model import ZERO, Decision, Position, Symbol
 from core.storage import Files, installation
-from strategies.base import MarketView, Strategy
+from strategies.base import Strategy
 
 log = logging.getLogger("botyard")
 
@@ -72,30 +73,28 @@ class Trader:
         self.config, self.settings, self.files, self.exchange, self.clock, self.strategy = config, settings, files, exchange, clock, strategy
         self.guard = strategy is None
         self.read_record, self.needs, self.openers = read_record, needs, openers
-        self.series: dict[str, series.Provider] = {}
         self.status = state or status.Status(files, config.bot_id)
         self.store = PositionStore(files, config.bot_id)
         self.journal = Journal(files, config.bot_id)
         self.feed = Feed(exchange, clock, candles)
         self.teller = Teller(files, self.status, self.journal, clock)
         self.wallet = WalletWatch(files, exchange, clock)
+        self.strategist = Strategist(strategy, exchange, clock, self.teller) if strategy is not None else None
+        self.guardian, self.desk = Guardian(self), Desk(self)
         # A strategy's file may have set another precision when it was loaded; money is counted in this one.
         setcontext(Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[DivisionByZero, InvalidOperation, Overflow]))
         self.stopping: str | None = None
         self.finished = ""  # why the run ended by itself
         self._symbol_now: Symbol | None = None
         self._executor_now: Executor | None = None
-        self._rules_wall = 0
+        self.rules_wall = 0
         self._slot_done: int | None = None
-        self._last_candle: int | None = None
+        self.last_candle: int | None = None
         self._last_look_ms = 0
         self._last_look_wall = -LOOK_FLOOR_MS
-        self._retry_wall: dict[str, int] = {}  # what failed at the exchange is not tried before
+        self.retry_wall: dict[str, int] = {}  # what failed at the exchange is not tried before
         self._quiet_until_wall = 0  # the exchange asked for silence
-        self._exit_failures = 0
-        self._unprotectable: int | None = None  # the trade whose pair the exchange refused, until the next check
         self._looks_beyond = 0
-        self._undone = False  # an intent of this check was not carried out, for a reason that passes
         self._beat_wall = -HEARTBEAT_MS
 
     # --- what others call -------------------------------------------------------------
@@ -108,7 +107,7 @@ class Trader:
     def run(self) -> None:
         """From start to stop. Raises what only a person can mend (StateError, SettingsError, AccessRefused)."""
         while not self.stopping and not self.start():
-            self.clock.wait(None, max(self._quiet_until_wall, self._retry_wall.get("start", 0)))
+            self.clock.wait(None, max(self._quiet_until_wall, self.retry_wall.get("start", 0)))
         while not self.stopping and not self.finished:
             self.step()
             if self.stopping or self.finished:
@@ -151,7 +150,7 @@ class Trader:
             if name != config.symbol:
                 log.warning("⚠️ The position file holds %s: this symbol is traded until it is closed, then %s", name, config.symbol)
             symbol = self._symbol_now = self.exchange.symbol(name)
-            self._rules_wall = self.clock.wall_ms()
+            self.rules_wall = self.clock.wall_ms()
             ledger.ensure_baseline(self.files, self.exchange)
             self._compare_pots(symbol)
         except AccessRefused:
@@ -163,10 +162,8 @@ class Trader:
         if self.strategy is not None and position.idle and position.strategy != self.strategy.ref():
             # Written with the next save; a position keeps the strategy that opened it.
             self.store.position = replace(position, strategy=self.strategy.ref())
-        for provider in self.series.values():
-            provider.close()
-        if self.strategy is not None:
-            self.series = series.open_all(self.strategy.needs, self.settings, self.files, symbol, self.clock, self.openers)
+        if self.strategist is not None:
+            self.strategist.open(self.settings, self.files, symbol, self.openers)
         self._executor_now = Executor(
             self.exchange,
             self.store,
@@ -208,10 +205,10 @@ class Trader:
             if isinstance(last.get("slot_ms"), int) and last["slot_ms"] <= now:
                 self._slot_done = last["slot_ms"]
             if isinstance(last.get("candle_ms"), int) and last["candle_ms"] <= now:
-                self._last_candle = last["candle_ms"]
+                self.last_candle = last["candle_ms"]
         kept = self.position.last_candle_ms
-        if kept is not None and kept <= now and (self._last_candle is None or kept > self._last_candle):
-            self._last_candle = kept
+        if kept is not None and kept <= now and (self.last_candle is None or kept > self.last_candle):
+            self.last_candle = kept
         day = before.get("day")
         if same and isinstance(day, dict):
             self.teller.day = (str(day.get("date")), Decimal(str(day.get("value", 0))))
@@ -222,7 +219,7 @@ class Trader:
         """Everything that is due now, each by itself: what fails is tried again later."""
         self._try("orders", lambda: self.executor.unresolved or bool(self.position.orders), self.executor.resolve)
         self._try("commands", lambda: True, self._obey)
-        self._try("protect", self._protect_due, self._protect)
+        self._try("protect", self.guardian.due, self.guardian.protect)
         self._try("look", self._look_due, self._look)
         self._try("check", self._check_due, lambda: self._check(self._due_slot()))
         self._try("wallet", self.wallet.due, self._compare_wallet)
@@ -232,7 +229,7 @@ class Trader:
 
     def _try(self, what: str, due: Callable[[], bool], do: Callable[[], None]) -> None:
         now = self.clock.wall_ms()
-        if self.stopping or now < self._quiet_until_wall or now < self._retry_wall.get(what, 0) or not due():
+        if self.stopping or now < self._quiet_until_wall or now < self.retry_wall.get(what, 0) or not due():
             return
         try:
             do()
@@ -241,7 +238,7 @@ class Trader:
                 raise
             text = f"The exchange refuses this account ({e}) while a position or an order is open: mend the keys now"
             self.teller.warn("access", text, self.config, self.symbol, "risk")
-            self._retry_wall[what] = now + RETRY_MS["check"]
+            self.retry_wall[what] = now + RETRY_MS["check"]
         except ExchangeError as e:
             self._failed(what, e)
         except OSError as e:
@@ -249,7 +246,7 @@ class Trader:
             # is open the bot stays and tries again; nobody else would watch it.
             if self.position.idle:
                 raise
-            self._retry_wall[what] = now + RETRY_MS["check"]
+            self.retry_wall[what] = now + RETRY_MS["check"]
             text = f"{e.filename or 'A file'} can't be written ({e.strerror or e}): free the disk now, the bot can't act until then"
             self.teller.warn("disk", text, self.config, self.symbol, "risk")
         else:
@@ -261,7 +258,7 @@ class Trader:
         if isinstance(e, RateLimited):
             pause = max(pause, int(e.retry_after_s * 1000))
             self._quiet_until_wall = now + pause
-        self._retry_wall[what] = now + pause
+        self.retry_wall[what] = now + pause
         if self.status.warn(what, f"The exchange failed ({what}): {e}"):
             log.warning("⚠️ The exchange failed (%s): %s; trying again in %d s", what, e, pause // 1000)
         self.status.write()
@@ -275,8 +272,8 @@ class Trader:
 
         def later(what: str) -> bool:
             """It failed just now: come back at its retry, not before."""
-            if now < self._retry_wall.get(what, 0):
-                wall.append(self._retry_wall[what])
+            if now < self.retry_wall.get(what, 0):
+                wall.append(self.retry_wall[what])
                 return True
             return False
 
@@ -362,47 +359,6 @@ class Trader:
         self._last_look_ms = min(self._last_look_ms, self.clock.market_ms())
         return schedule.look_after(self._last_look_ms, self.config.risk_interval_s * 1000)
 
-    # --- protection at the exchange -----------------------------------------------------------------
-
-    def _protect_due(self) -> bool:
-        p = self.position
-        managed = self.strategy is not None and self.strategy.manages_position
-        if managed or self.config.plan.protection != "exchange" or p.direction is None or p.quantity <= 0 or p.stop_loss is None:
-            return False
-        return not p.orders and p.trade != self._unprotectable
-
-    def _protect(self) -> None:
-        p = self.position
-        if p.protection == "exchange":
-            text = f"The stop of {p.symbol} was taken away at the exchange by somebody else; it is placed again"
-            log.warning("⚠️ %s", text)
-            self.teller.event("protection", f"{self.config.name}: {text}", p.bot_id, self.symbol, "risk")
-        result = protection.protect(self.executor, self.symbol)
-        if result.outcome == "done":
-            self.status.clear("protection")
-            log.info("🛡️ PROTECTED: stop and target lie at the exchange")
-        elif result.outcome == "refused":
-            self._unprotectable = p.trade
-            self.teller.warn("protection", f"The exchange can't hold the stop ({result.text}); this bot watches it itself", self.config, self.symbol)
-        else:
-            self._retry_wall["protect"] = self.clock.wall_ms() + RETRY_MS["protect"]
-
-    def _move_stop(self, rows: list[KlineRow]) -> None:
-        """A better stop after new closed candles; a pair at the exchange is replaced by one at the new level."""
-        p = self.position
-        stop = decisions.moved_stop(p, self.config.plan, self.symbol.rules, rows)
-        if stop is None or any(o.role == "exit" or o.status == SENDING for o in p.orders):
-            return
-        for order in [o for o in p.orders if o.role in ("stop", "target")]:
-            if self.executor.cancel(order).outcome != "done":
-                return  # the old one stays; the next closed candle tries again
-        if self.position.direction is None:
-            return  # it had filled meanwhile
-        log.info("🪜 STOP MOVED: $%s → $%s", *("off" if v is None else money(v, self.symbol.rules) for v in (p.stop_loss, stop)))
-        self.store.save(replace(self.position, stop_loss=stop))
-        if self._protect_due():
-            self._protect()
-
     # --- the look and the check --------------------------------------------------------------------
 
     def _look(self) -> None:
@@ -413,7 +369,7 @@ class Trader:
         decision = decisions.look(self.position, price, self._looks_beyond)
         self._looks_beyond = self._looks_beyond + 1 if decision.why_not or decision.intents else 0
         if decision.intents:
-            self._record(decision, self._act(decision, price), price, slot=None)
+            self._record(decision, self.desk.act(decision, price), price, slot=None)
 
     def _check(self, slot: int) -> None:
         self._sync_clock(must=True)  # a clock that runs ahead would take an open candle for closed
@@ -424,34 +380,34 @@ class Trader:
         rows = self.feed.closed_candles(self.symbol.name, self.config.timeframe, needed)
         price = self.feed.price(self.symbol.name)
         candle = int(rows[-1][0]) if rows else None
-        fresh = candle is not None and candle != self._last_candle
+        fresh = candle is not None and candle != self.last_candle
         decision = decisions.look(self.position, price, self._looks_beyond) if self._watching() else Decision()
         if not decision.intents and fresh:
-            self._move_stop(rows)
+            self.guardian.move_stop(rows)
             decision = decisions.timed_out(self.position, self.config.plan, rows)
         if not decision.intents:
-            decision = self._ask_strategy(rows, fresh, price)
+            decision = self.strategist.ask(self.config, self.symbol, self.position, rows, fresh, price) if self.strategist else Decision()
         cooled = fresh and self.position.cooldown > 0
-        before, self._undone = self._last_candle, False
+        before, self.desk.undone = self.last_candle, False
         if candle is not None:
-            self._last_candle = candle
+            self.last_candle = candle
         try:
-            why = self._act(decision, price)
+            why = self.desk.act(decision, price)
         except (ExchangeError, OSError):
-            self._last_candle = before
+            self.last_candle = before
             raise
-        if self._undone:
+        if self.desk.undone:
             # What was decided is not done: the slot stays due, and the candle is decided on again.
-            self._last_candle = before
-            self._retry_wall["check"] = max(self._retry_wall.get("check", 0), self.clock.wall_ms() + RETRY_MS["check"])
+            self.last_candle = before
+            self.retry_wall["check"] = max(self.retry_wall.get("check", 0), self.clock.wall_ms() + RETRY_MS["check"])
             self.teller.checked(self.config, self.symbol, self.position, decision, why, price)
             self._record(decision, why, price, slot=None)
             return
         if cooled and self.position.cooldown > 0:
-            self.store.save(replace(self.position, cooldown=self.position.cooldown - 1, last_candle_ms=self._last_candle))
+            self.store.save(replace(self.position, cooldown=self.position.cooldown - 1, last_candle_ms=self.last_candle))
         self._slot_done = slot
         self.wallet.ask()
-        self._unprotectable = None  # asked again after each check: room may have come free
+        self.guardian.ask_again()
         self.teller.checked(self.config, self.symbol, self.position, decision, why, price)
         self.status.fields["checks_completed"] += 1
         self._record(decision, why, price, slot=slot)
@@ -463,49 +419,9 @@ class Trader:
         elif self.wallet.due_wall_ms() is None:
             self.status.clear("foreign")
 
-    def _ask_strategy(self, rows: list[KlineRow], fresh: bool, price: Decimal) -> Decision:
-        strategy = self.strategy
-        if strategy is None:
-            return Decision()
-        if not fresh:
-            return Decision(reasoning="no new closed candle since the last check", why_not="no new closed candle since the last check")
-        ready = strategy.ready(self.config.kline_limit)
-        if len(rows) < ready:
-            return Decision(reasoning=f"warming up: {len(rows)} of {ready} closed candles", why_not="the strategy needs more closed candles")
-        known = series.read(self.series, self.clock.market_ms())
-        inputs = series.as_inputs(known)
-        try:
-            with localcontext():  # whatever precision a strategy sets, money is not counted in it
-                if strategy.manages_position:
-                    return replace(strategy.decide(replace(self._view(rows, price), series=known), self.position), inputs=inputs)
-                answer = strategy.analyze_with(rows[-strategy.candles_needed(self.config.kline_limit) :], known)
-        except StrategyError as e:
-            self.teller.warn("strategy", str(e), self.config, self.symbol)
-            return Decision(reasoning=str(e), why_not="the strategy failed", inputs=inputs)
-        self.status.clear("strategy")
-        signal = str(answer["signal"])
-        free = self._free_quote() if signal == "BUY" and self.position.direction is None else None
-        return replace(decisions.check(signal, str(answer.get("reasoning", "")), self.config.plan, self.position, self.symbol, price, free), inputs=inputs)
-
-    def _view(self, rows: list[KlineRow], price: Decimal) -> MarketView:
-        free = {asset: b.free for asset, b in self.exchange.balances().items()}
-        symbol = self.symbol
-        candles = Candles(symbol.name, self.config.timeframe, rows)
-        return MarketView(symbol, candles, price, self.clock.market_ms(), free.get(symbol.quote, ZERO), free.get(symbol.base, ZERO))
-
-    def _free_quote(self) -> Decimal | None:
-        try:
-            found = self.exchange.balances().get(self.symbol.quote)
-        except RateLimited:
-            raise
-        except ExchangeError as e:
-            log.warning("⚠️ The balance can't be read: %s", e)
-            return None
-        return found.free if found else ZERO
-
     def _reload(self) -> None:
         """An update of the record counts from the next check; what needs a restart is left alone."""
-        if self.clock.wall_ms() - self._rules_wall > RULES_AGE_MS:
+        if self.clock.wall_ms() - self.rules_wall > RULES_AGE_MS:
             try:
                 self._read_rules()
             except (RateLimited, AccessRefused):
@@ -532,71 +448,7 @@ class Trader:
         except NotFound as e:
             self._symbol_now = replace(self.symbol, tradeable=False, status="DELISTED")
             self.teller.warn("symbol", f"{e}; it can't be traded any more", self.config, self.symbol, "risk")
-        self._rules_wall = self.clock.wall_ms()
-
-    # --- acting --------------------------------------------------------------------------------------
-
-    def _act(self, decision: Decision, price: Decimal) -> str:
-        """Carry out the intents; what kept it from acting, empty where nothing did."""
-        if decision.memo is not None and dict(decision.memo) != dict(self.position.memo):
-            try:
-                self.store.save(replace(self.position, memo=dict(decision.memo)))
-            except (TypeError, ValueError) as e:
-                text = f"strategy {self.config.strategy} returned a memo that can't be kept ({e}); it must be plain JSON: nothing of this decision was done"
-                self.teller.warn("strategy", text, self.config, self.symbol)
-                return text
-        problems = [decision.why_not] if decision.why_not else []
-        for intent in decision.intents:
-            if intent.action == "none":
-                continue
-            if not self.position.direction and self.strategy is not None:
-                self.store.position = replace(self.position, strategy=self.strategy.ref(), last_candle_ms=self._last_candle)
-            if intent.action == "open":
-                log.info("🟢 BUY signal generated!")
-            elif intent.action == "close" and intent.tag == "signal":
-                log.info("🔴 SELL signal generated!")
-            if intent.action in ("open", "add") and self.wallet.problem:
-                problems.append(f"nothing is bought while {self.wallet.problem[:1].lower()}{self.wallet.problem[1:]}")
-                continue
-            if intent.action == "close" and (self.position.direction is None or self._write_off(price)):
-                continue  # what was to be sold was sold meanwhile, or can't be
-            result = intents.carry_out(self.executor, intent, self.symbol, price)
-            problems += self._after(intent, result)
-            if result.outcome in ("unknown", "not_sent"):
-                break  # nothing more is sent before this one is known
-        return "; ".join(problems)
-
-    def _write_off(self, price: Decimal) -> bool:
-        """What can't be sold is booked as dust, and goes into the next position (DESIGN §1.4)."""
-        p = self.position
-        if p.direction != "LONG" or p.orders or sizing.sellable(p.quantity, price, self.symbol.rules) > 0:
-            return False
-        self.store.save(fold.write_off(p))
-        log.warning("⚠️ %s %s are too little to be sold: kept as dust for the next position", p.quantity, p.base)
-        return True
-
-    def _after(self, intent: Intent, result: Result) -> list[str]:
-        leaving = intent.action in ("close", "reduce")
-        if result.outcome == "done":
-            if leaving:
-                self._exit_failures = 0
-                self.status.clear("exit")
-            else:
-                self.status.clear("refused", "funds")
-            return []
-        self._undone = self._undone or result.outcome == "not_sent" or (leaving and result.outcome == "unknown")
-        if result.outcome == "unknown":
-            return ["the order's outcome is not known yet"]
-        self._rules_wall = -RULES_AGE_MS  # it may be halted, or its rules may have changed: read them anew
-        if leaving:
-            # Getting out is tried again, but never in a loop that hammers the exchange.
-            self._exit_failures += 1
-            pause = min(LONGEST_EXIT_PAUSE_MS, 1000 * 2 ** min(self._exit_failures, 6))
-            self._retry_wall["look"] = self._retry_wall["commands"] = self.clock.wall_ms() + pause
-            self.teller.warn("exit", f"The position can't be closed ({intent.tag}): {result.text}", self.config, self.symbol, "risk")
-        else:
-            self.teller.warn("refused", f"{intent.action}: {result.text}", self.config, self.symbol)
-        return [result.text]
+        self.rules_wall = self.clock.wall_ms()
 
     def _obey(self) -> None:
         for command in commands.waiting(self.files, self.config.bot_id):
@@ -617,11 +469,11 @@ class Trader:
         price = self.feed.price(self.symbol.name)
         log.info("⌨️ Closing the position, asked for by %s", by)
         decision = decisions.leave(self.position, "close", f"asked for by {by}")
-        why = self._act(decision, price)
+        why = self.desk.act(decision, price)
         self._record(decision, why, price, slot=None)
         return not why
 
     def _record(self, decision: Decision, why: str, price: Decimal, *, slot: int | None) -> None:
         version = self.strategy.version if self.strategy else ""
-        shown = self.teller.row(self.config, version, decision, why, price, slot, self._last_candle)
+        shown = self.teller.row(self.config, version, decision, why, price, slot, self.last_candle)
         self._beat({"last_look" if slot is None else "last_check": shown})

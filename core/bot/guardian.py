@@ -1,0 +1,73 @@
+"""Keeps a position's stop where it belongs: at the exchange where it can, moved when it moves.
+
+What to place and when is in core/bot/protection.py and core/bot/decisions.py; this is the
+bot's hand that does it, tells it, and remembers what the exchange refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from core.bot import decisions, protection
+from core.bot.botlog import money
+from core.model import SENDING, KlineRow
+
+if TYPE_CHECKING:
+    from core.bot.trader import Trader
+
+log = logging.getLogger("botyard")
+
+RETRY_MS = 1000
+
+
+class Guardian:
+    def __init__(self, bot: Trader):
+        self.bot = bot
+        self._unprotectable: int | None = None  # the trade whose pair the exchange refused, until the next check
+
+    def ask_again(self) -> None:
+        """A check is over: room for a stop may have come free at the exchange."""
+        self._unprotectable = None
+
+    def due(self) -> bool:
+        p = self.bot.position
+        managed = self.bot.strategy is not None and self.bot.strategy.manages_position
+        if managed or self.bot.config.plan.protection != "exchange" or p.direction is None or p.quantity <= 0 or p.stop_loss is None:
+            return False
+        return not p.orders and p.trade != self._unprotectable
+
+    def protect(self) -> None:
+        p = self.bot.position
+        if p.protection == "exchange":
+            text = f"The stop of {p.symbol} was taken away at the exchange by somebody else; it is placed again"
+            log.warning("⚠️ %s", text)
+            self.bot.teller.event("protection", f"{self.bot.config.name}: {text}", p.bot_id, self.bot.symbol, "risk")
+        result = protection.protect(self.bot.executor, self.bot.symbol)
+        if result.outcome == "done":
+            self.bot.status.clear("protection")
+            log.info("🛡️ PROTECTED: stop and target lie at the exchange")
+        elif result.outcome == "refused":
+            self._unprotectable = p.trade
+            self.bot.teller.warn(
+                "protection", f"The exchange can't hold the stop ({result.text}); this bot watches it itself", self.bot.config, self.bot.symbol
+            )
+        else:
+            self.bot.retry_wall["protect"] = self.bot.clock.wall_ms() + RETRY_MS
+
+    def move_stop(self, rows: list[KlineRow]) -> None:
+        """A better stop after new closed candles; a pair at the exchange is replaced by one at the new level."""
+        p = self.bot.position
+        stop = decisions.moved_stop(p, self.bot.config.plan, self.bot.symbol.rules, rows)
+        if stop is None or any(o.role == "exit" or o.status == SENDING for o in p.orders):
+            return
+        for order in [o for o in p.orders if o.role in ("stop", "target")]:
+            if self.bot.executor.cancel(order).outcome != "done":
+                return  # the old one stays; the next closed candle tries again
+        if self.bot.position.direction is None:
+            return  # it had filled meanwhile
+        log.info("🪜 STOP MOVED: $%s → $%s", *("off" if v is None else money(v, self.bot.symbol.rules) for v in (p.stop_loss, stop)))
+        self.bot.store.save(replace(self.bot.position, stop_loss=stop))
+        if self.due():
+            self.protect()
