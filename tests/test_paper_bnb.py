@@ -43,6 +43,13 @@ def test_where_the_bnb_does_not_suffice_the_full_fee_comes_out_of_what_is_receiv
     assert (none["commission"], none["commissionAsset"]) == ("0.00100000", "BTC")
 
 
+def test_bnb_that_an_order_holds_pays_no_fee():
+    hands = paying(bnb="1", price="100")
+    assert hands.order("SELL", "LIMIT", quantity="1", price="150", symbol="BNBUSDT")["status"] == "NEW"
+    assert hands.order("BUY", quantity="1")["fills"][0]["commissionAsset"] == "BTC"
+    assert hands.owns()["BNB"] == (0, D(1))
+
+
 def test_where_nothing_tells_bnbs_price_the_fee_comes_out_of_what_is_received():
     hands = paying(price=None)
     assert hands.order("BUY", quantity="1")["fills"][0]["commissionAsset"] == "BTC"
