@@ -95,6 +95,7 @@ class Trader:
         self.retry_wall: dict[str, int] = {}  # what failed at the exchange is not tried before
         self._quiet_until_wall = 0  # the exchange asked for silence
         self._looks_beyond = 0
+        self._raised_by: dict[str, str] = {}  # kind of warning: what failed last
         self._beat_wall = -HEARTBEAT_MS
 
     # --- what others call -------------------------------------------------------------
@@ -237,6 +238,7 @@ class Trader:
             if self.position.idle:
                 raise
             text = f"The exchange refuses this account ({e}) while a position or an order is open: mend the keys now"
+            self._raised_by["access"] = what
             self.teller.warn("access", text, self.config, self.symbol, "risk")
             self.retry_wall[what] = now + RETRY_MS["check"]
         except ExchangeError as e:
@@ -244,13 +246,15 @@ class Trader:
         except OSError as e:
             # A disk that takes nothing: nothing was sent, and nothing is forgotten. While something
             # is open the bot stays and tries again; nobody else would watch it.
-            if self.position.idle:
+            if self.position.idle and not self.position.unjournaled:
                 raise
             self.retry_wall[what] = now + RETRY_MS["check"]
             text = f"{e.filename or 'A file'} can't be written ({e.strerror or e}): free the disk now, the bot can't act until then"
+            self._raised_by["disk"] = what
             self.teller.warn("disk", text, self.config, self.symbol, "risk")
         else:
-            self.status.clear("access", "disk", what)
+            # A warning goes when what raised it works again: cleared by anything else it would be told anew each time.
+            self.status.clear(what, *(kind for kind, raised in self._raised_by.items() if raised == what))
 
     def _failed(self, what: str, e: ExchangeError) -> None:
         now = self.clock.wall_ms()
