@@ -78,6 +78,7 @@ def y(tmp_path: Path) -> Iterator[Yardful]:
 
 
 def test_a_service_that_does_not_answer_holds_up_neither_the_yard_nor_its_end(y: Yardful) -> None:
+    y.files.path("active_bots.json").write_text("[]")  # else the yard would begin with the bots as shipped, and start them
     with MessageServer(slow_s=60) as server:
         settings = load({"BOTYARD_HOME": str(y.files.home), "HTTP_TIMEOUT": "60", **SETTINGS})
         asked = threading.Event()
