@@ -95,7 +95,8 @@ def exists(pid: int) -> bool:
     except PermissionError:
         return True
     stat = _stat(pid)
-    return (stat[0] if stat else _ps("stat", pid)[:1]) not in ("Z", "X")
+    running = stat[0] if stat else _ps("stat", pid)[:1]
+    return running not in ("Z", "X", "")  # nothing told: it went just now
 
 
 def _stat(pid: int) -> list[str] | None:
