@@ -20,7 +20,7 @@ import pytest
 
 import toy
 from core.account import ledger
-from core.bot import setup
+from core.bot import execution, setup
 from core.bot import trader as loop
 from core.bot.trader import Trader
 from core.config import load
@@ -113,6 +113,35 @@ class MortalExchange(toy.ToyExchange):
             return replace(answer, fills=())  # an answer without its fills: they must be asked for
         return answer
 
+    def place_pair(self, target: OrderRequest, stop: OrderRequest, list_id: str, latest_ms: int | None = None) -> tuple[Update, ...]:
+        return self.fate.around("place pair", self._place_pair, target, stop, list_id)  # type: ignore[no-any-return]
+
+    def _place_pair(self, target: OrderRequest, stop: OrderRequest, list_id: str) -> tuple[Update, ...]:
+        if self.side != "PAIR" or self.struck:
+            return super().place_pair(target, stop, list_id)
+        self.struck = True
+        if self.outcome == "refused":
+            raise Refused("the toy doesn't want it")
+        if self.outcome == "not sent":
+            raise Unavailable("not sent: no line")
+        if self.outcome == "not received":
+            raise OutcomeUnknown("cut before it was read")
+        answer = super().place_pair(target, stop, list_id)
+        if "lost" in self.outcome:
+            self.hidden = 5
+            raise OutcomeUnknown("done, but the answer was cut")
+        return answer
+
+    def cancel(self, symbol: str, client_id: str) -> Update:
+        return self.fate.around("cancel", self._cancel, symbol, client_id)  # type: ignore[no-any-return]
+
+    def _cancel(self, symbol: str, client_id: str) -> Update:
+        answer = super().cancel(symbol, client_id)
+        if self.side == "CANCEL" and "lost" in self.outcome and not self.struck:
+            self.struck = True
+            raise OutcomeUnknown("done, but the answer was cut")
+        return answer
+
     def order(self, symbol: str, client_id: str) -> Update:
         return self.fate.around("order", super().order, symbol, client_id)  # type: ignore[no-any-return]
 
@@ -193,7 +222,9 @@ LEFT = SELL_FROM + 2 * SLOT
 
 @pytest.fixture(autouse=True)
 def _rare_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer steps between the calls that matter: a beat, and a look at what rests, each minute."""
     monkeypatch.setattr(loop, "HEARTBEAT_MS", 60_000)
+    monkeypatch.setattr(execution, "WATCH_EVERY_MS", 60_000)
 
 
 def killed_once(home: Path, side: str, outcome: str) -> Iterator[tuple[str, Yard]]:
@@ -246,3 +277,72 @@ def test_a_death_at_any_call_loses_nothing_and_executes_nothing_twice(tmp_path: 
 @pytest.mark.parametrize("outcome", ["executed, answer lost", "partly"])
 def test_a_second_death_while_the_first_is_mended_changes_nothing(tmp_path: Path, side: str, outcome: str) -> None:
     assert judge(killed_twice(tmp_path, side, outcome, most=10), f"{side} {outcome}") > 100
+
+
+# --- stop and target at the exchange ----------------------------------------------------------
+
+PAIR_OUTCOMES = (
+    ("PAIR", "executed"),
+    ("PAIR", "executed, answer lost"),
+    ("PAIR", "refused"),
+    ("PAIR", "not sent"),
+    ("PAIR", "not received"),
+    ("CANCEL", "executed, answer lost"),
+)
+PRICES = {0: "100", 1: "103", 2: "104", 3: "103.5", 5: "101"}  # by candle: up, the stop follows, down through it
+
+
+class Protected(Yard):
+    """The entry is protected by a pair; the stop trails upwards and is met on the way down."""
+
+    def __init__(self, home: Path, side: str, outcome: str):
+        super().__init__(home, side, outcome)
+        self.exchange.capabilities = replace(self.exchange.capabilities, protection=True)
+
+    def live(self, fate: Fate, until_ms: int) -> bool:
+        self.exchange.fate = fate
+        strategy = ByCandle()
+        record = {"symbol": "BTC/USD", "trade_amount": D(500), "stop_loss_pct": D(2), "take_profit_pct": D(50), "trailing_stop_pct": D(1), "offset": 0}
+        config = setup.build(self.settings, 1, "B", "BTC/USD", "by_candle", D(500), record, strategy)
+        bot = self.bot = Trader(config, self.settings, MortalFiles(self.home, fate), self.exchange, self.clock, strategy)
+        try:
+            assert bot.start()
+            while self.clock.now < until_ms or bot.executor.unresolved or bot.position.orders:
+                self._walk()
+                bot.step()
+                self.clock.wait(*bot.deadlines())
+                assert self.clock.now < until_ms + 3_600_000
+        except Killed:
+            return False
+        return True
+
+    def _walk(self) -> None:
+        """The market goes where the clock says; each candle is flat at its price."""
+        candle = (self.clock.now - START) // SLOT
+        price = PRICES[max(n for n in PRICES if n <= max(candle, 0))]
+        if D(price) != self.exchange.last:
+            self.exchange.closes.append(self.exchange.last)
+            self.exchange.move(price)
+
+
+@pytest.mark.parametrize(("side", "outcome"), PAIR_OUTCOMES)
+def test_a_death_at_any_call_around_the_pair_leaves_the_books_right_and_the_position_out(tmp_path: Path, side: str, outcome: str) -> None:
+    deaths = 0
+    for n in itertools.count(1):
+        yard = Protected(tmp_path / str(n), side, outcome)
+        first = Fate(n)
+        whole = yard.live(first, START + 8 * SLOT)
+        if not whole:
+            assert yard.live(Fate(), START + 8 * SLOT)
+        where = "nowhere" if whole else first.places[-1]
+        try:
+            yard.right()
+            assert yard.bot is not None
+            assert yard.bot.position.direction is None, "the stop was met: the position is out"
+            assert yard.bot.position.totals.trades == (1 if yard.exchange.trades else 0)
+        except AssertionError as e:
+            raise AssertionError(f"{side} {outcome}, killed {where} ({n}): {e}") from e
+        if whole:
+            break
+        deaths += 1
+    assert deaths > 30, deaths

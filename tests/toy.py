@@ -59,6 +59,7 @@ class ToyExchange(Exchange):
         self.broken = False
         self.partial: Decimal | None = None
         self.sent: list[OrderRequest] = []
+        self.pairs: dict[str, str] = {}  # each leg's client id → the other's
         self.rules = Rules(tick=D("0.01"), step=D("0.001"), min_quantity=D("0.001"), max_quantity=D("1000"), min_notional=D("5"))
 
     def _up(self) -> None:
@@ -73,7 +74,8 @@ class ToyExchange(Exchange):
         self._up()
         if name != "BTC/USD":
             raise NotFound(f"{name!r} is no symbol of the toy exchange; it has BTC/USD")
-        return Symbol("BTC/USD", "BTC", "USD", True, self.rules, frozenset({"MARKET", "LIMIT"}))
+        kinds = {"MARKET", "LIMIT"} | ({"LIMIT_MAKER", "STOP_LOSS"} if self.capabilities.protection else set())
+        return Symbol("BTC/USD", "BTC", "USD", True, self.rules, frozenset(kinds))
 
     def symbols(self) -> list[Symbol]:
         return [self.symbol("BTC/USD")]
@@ -123,7 +125,37 @@ class ToyExchange(Exchange):
             raise OutcomeUnknown("done, but the answer was cut")
         return self._with_fills(request.client_id)
 
+    def place_pair(self, target: OrderRequest, stop: OrderRequest, list_id: str, latest_ms: int | None = None) -> tuple[Update, ...]:
+        """Both rest, their coins are locked once; only for sales, as this toy needs no more."""
+        self.sent += [target, stop]
+        if self.lose == "before":
+            raise OutcomeUnknown("cut before it was read")
+        assert target.side == stop.side == "SELL" and target.quantity == stop.quantity is not None
+        assert target.price is not None and stop.stop_price is not None
+        if not stop.stop_price < self.last < target.price:
+            raise Refused("the prices don't lie around the market's")
+        if self.wallet["BTC"][0] < target.quantity:
+            raise Refused("not enough BTC")
+        self.wallet["BTC"][0] -= target.quantity
+        self.wallet["BTC"][1] += target.quantity
+        self.pairs |= {target.client_id: stop.client_id, stop.client_id: target.client_id}
+        for leg in (target, stop):
+            number = str(len(self.orders) + 1)
+            self.orders[leg.client_id] = (leg, Update(leg.client_id, "NEW", number, time_ms=self.clock.now, symbol=leg.symbol))
+        if self.lose == "after":
+            raise OutcomeUnknown("done, but the answer was cut")
+        return self.orders[target.client_id][1], self.orders[stop.client_id][1]
+
+    def _drop_pair(self, client_id: str, status: str) -> None:
+        """What the other leg's end makes of this one; its lock was the other's too."""
+        other = self.pairs.get(client_id)
+        if other is not None and self.orders[other][1].status == "NEW":
+            request, update = self.orders[other]
+            self.orders[other] = (request, replace(update, status=status))
+
     def _crosses(self, request: OrderRequest) -> bool:
+        if request.stop_price is not None:
+            return self.last <= request.stop_price
         assert request.price is not None
         return self.last <= request.price if request.side == "BUY" else self.last >= request.price
 
@@ -158,9 +190,12 @@ class ToyExchange(Exchange):
     def move(self, price: str, share: str = "1") -> None:
         """The market moves; resting orders that it reaches fill (or a share of them)."""
         self.last = D(price)
-        for client_id, (request, update) in list(self.orders.items()):
-            if update.status in ("NEW", "PARTIALLY_FILLED") and request.price is not None and self._crosses(request):
-                self._fill(client_id, request.price, D(share))
+        for client_id, (request, _) in list(self.orders.items()):
+            level = request.price if request.stop_price is None else request.stop_price
+            open_now = self.orders[client_id][1].status in ("NEW", "PARTIALLY_FILLED")
+            if open_now and level is not None and self._crosses(request):
+                self._fill(client_id, level, D(share))
+                self._drop_pair(client_id, "EXPIRED")
 
     def _with_fills(self, client_id: str) -> Update:
         return replace(self.orders[client_id][1], fills=tuple(f for f in self.trades if f.client_id == client_id))
@@ -170,6 +205,7 @@ class ToyExchange(Exchange):
         if client_id not in self.orders or self.orders[client_id][1].status not in ("NEW", "PARTIALLY_FILLED"):
             raise OrderNotFound("no such open order")
         self._end(client_id, "CANCELED")
+        self._drop_pair(client_id, "CANCELED")
         return self.orders[client_id][1]
 
     def order(self, symbol: str, client_id: str) -> Update:
