@@ -33,7 +33,7 @@ def candles_of(name: str) -> dict[int, tuple[Decimal, Decimal]]:
 )
 def test_five_days_of_real_candles_end_with_books_equal_to_the_wallet(tmp_path: Path, folder: str, start: str, length: int, outage: tuple[str, str]) -> None:
     source = shared(folder)
-    world = World(tmp_path, PAPER_MARKET="replay", PAPER_DATA=str(source), PAPER_START=start, RISK_INTERVAL="60")
+    world = World(tmp_path, PAPER_MARKET="replay", PAPER_DATA=str(source), PAPER_START=start, RISK_INTERVAL="300")
     try:
         bots = [
             world.bot(1, "BTCUSDT", "volatile", "3000"),

@@ -27,7 +27,7 @@ from core.bot.journal import Journal
 from core.bot.position import PositionStore
 from core.errors import ClockRefused, ExchangeError, OrderNotFound, OutcomeUnknown, RateLimited, Refused, Unavailable
 from core.exchange import Exchange
-from core.model import REJECTED, SENDING, ZERO, Fill, Order, OrderRequest, Position, Role, Side, Update, plain
+from core.model import NEW, REJECTED, SENDING, ZERO, Fill, Order, OrderRequest, Position, Role, Side, Update, plain
 
 log = logging.getLogger("botyard.orders")
 
@@ -233,7 +233,7 @@ class Executor:
             self._journal()
         if news or after.direction != before.direction:
             self._on_fills(before, order, news, after)
-        if news:
+        if news or all(o.client_id != order.client_id for o in after.orders):
             for other in after.orders:  # its pair may be over with it
                 self._asked_wall.pop(other.client_id, None)
         return news
@@ -264,10 +264,16 @@ class Executor:
 
     def next_ask_wall_ms(self) -> int | None:
         """Wall time of the next question, None when no order is open."""
-        due = [self._asked_wall.get(o.client_id, 0) + self._pause(o) for o in self.position.orders]
+        due = [self._asked_wall.get(o.client_id, 0) + self._pause(o) for o in self._to_ask()]
         if self.position.unjournaled:
             due.append(self._wall_ms() + ASK_EVERY_MS)
         return min(due) if due else None
+
+    def _to_ask(self) -> list[Order]:
+        """The open orders, but of a resting pair the stop only: it ends with its target, so one
+        question (weight 4) tells of both. What the stop's end leaves is asked for at once."""
+        stops = {o.wall_created_ms for o in self.position.orders if o.role == "stop" and o.status == NEW}
+        return [o for o in self.position.orders if not (o.role == "target" and o.status == NEW and o.wall_created_ms in stops)]
 
     def _pause(self, order: Order) -> int:
         return ASK_EVERY_MS if order.status == SENDING or fold.lacks_fills(self.position, order) else WATCH_EVERY_MS
@@ -276,7 +282,7 @@ class Executor:
         """Ask once for every order that is due. Goes by wall time, also while market time stands still."""
         if self.position.unjournaled:
             self._journal()
-        for order in self.position.orders:
+        for order in self._to_ask():
             if self._wall_ms() >= self._asked_wall.get(order.client_id, 0) + self._pause(order):
                 self._ask(order)
 
