@@ -224,6 +224,16 @@ class Strategy:
         """What is wrong with parameters that are each in range, seen side by side. Override it."""
         return []
 
+    _latest: tuple[Any, Any] | None = None
+
+    def once(self, candles: pd.DataFrame, compute: Callable[[], Any]) -> Any:
+        """What `compute` gives, computed once for this very table: `analyze` asks signals and reason in turn.
+
+        A table is not changed after it was handed in; another table is computed anew."""
+        if self._latest is None or self._latest[0] is not candles:
+            self._latest = (candles, compute())
+        return self._latest[1]
+
     # --- the three ways to answer -----------------------------------------------
 
     def signals(self, candles: pd.DataFrame) -> np.ndarray:

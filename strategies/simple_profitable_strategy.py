@@ -65,7 +65,7 @@ class SimpleProfitableStrategy(Strategy):
     def signals(self, candles: pd.DataFrame) -> np.ndarray:
         p = self.p
         close, volume = candles["close"], candles["volume"]
-        fast, slow, rsi = self._table(candles)
+        fast, slow, rsi = self.once(candles, lambda: self._table(candles))
         turn = rsi.diff()
         rising = fast > slow
         near = close >= slow * (1 - p.slack_pct / 100)
@@ -83,7 +83,7 @@ class SimpleProfitableStrategy(Strategy):
         return condition.rolling(self.p.patience, min_periods=1).max() > 0
 
     def reason(self, candles: pd.DataFrame, i: int) -> str:
-        fast, slow, rsi = self._table(candles)
+        fast, slow, rsi = self.once(candles, lambda: self._table(candles))
         if not np.isfinite(slow.iloc[i]) or not np.isfinite(rsi.iloc[i]):
             return f"Too few candles yet: {i + 1} of {self.warmup}"
         p, up = self.p, fast.iloc[i] > slow.iloc[i]

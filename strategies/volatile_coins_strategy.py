@@ -71,7 +71,7 @@ class VolatileCoinsStrategy(Strategy):
 
     def signals(self, candles: pd.DataFrame) -> np.ndarray:
         p = self.p
-        rsi, bands, histogram = self._table(candles)
+        rsi, bands, histogram = self.once(candles, lambda: self._table(candles))
         wide = (bands.upper - bands.lower) > self.LEAST_WIDTH * bands.middle
         low = wide & (bands.position <= p.band_zone) & (rsi <= p.rsi_buy)
         high = wide & (bands.position >= 1 - p.band_zone) & (rsi >= p.rsi_sell)
@@ -84,7 +84,7 @@ class VolatileCoinsStrategy(Strategy):
 
     def reason(self, candles: pd.DataFrame, i: int) -> str:
         p = self.p
-        rsi, bands, histogram = self._table(candles)
+        rsi, bands, histogram = self.once(candles, lambda: self._table(candles))
         if not np.isfinite(histogram.iloc[i]) or not np.isfinite(rsi.iloc[i]):
             return f"Too few candles yet: {i + 1} of {self.warmup}"
         turn = histogram.iloc[i] - histogram.iloc[i - 1] if i else 0.0
