@@ -18,7 +18,6 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
@@ -29,6 +28,7 @@ from binance.client import Client
 from binance.exceptions import BinanceAPIException, BinanceRequestException
 from requests.adapters import HTTPAdapter
 
+from core.binance_wire import listed, number, order_params, parse_list, parse_order, parse_symbol, parse_trade
 from core.clock import wall_ms
 from core.config import Settings, is_loopback
 from core.errors import (
@@ -44,7 +44,7 @@ from core.errors import (
     Unsupported,
 )
 from core.exchange import Capabilities, Exchange, TimeReading
-from core.model import FILLED, NEW, ZERO, Balance, Candles, Fill, Mode, OrderRequest, Rules, Symbol, Update, Venue, plain
+from core.model import ZERO, Balance, Candles, Fill, Mode, OrderRequest, Symbol, Update, Venue, plain
 
 log = logging.getLogger("botyard.binance")
 
@@ -456,115 +456,6 @@ def retry_after(e: BinanceAPIException, text: str) -> float:
 def short(e: Exception) -> str:
     """An exception in one line without URLs' signatures."""
     return cut_secrets(f"{type(e).__name__}: {e}")[:300]
-
-
-def order_params(request: OrderRequest) -> dict[str, str]:
-    """An order as Binance's parameters: plain decimal text, nothing that is not needed."""
-    params = {"symbol": request.symbol, "side": request.side, "type": request.kind, "newClientOrderId": request.client_id}
-    for name, value in (("quantity", request.quantity), ("quoteOrderQty", request.quote_quantity), ("price", request.price), ("stopPrice", request.stop_price)):
-        if value is not None:
-            params[name] = plain(value)
-    if request.life is not None and request.kind != "MARKET":
-        params["timeInForce"] = request.life
-    return params
-
-
-def listed(answer: Any) -> list[Any]:
-    """An answer that must be a list. An empty text comes from the library as {}, which is none."""
-    if not isinstance(answer, list):
-        raise TypeError(f"a list was expected, not {type(answer).__name__}")
-    return answer
-
-
-def number(value: Any) -> Decimal:
-    """A price, size or amount of the wire: a decimal string, finite, not below 0. ValueError or TypeError else."""
-    if not isinstance(value, str | int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is no decimal text")
-    found = Decimal(value)
-    if not found.is_finite() or found < 0:
-        raise ValueError(f"{value!r} is no amount")
-    return found
-
-
-def parse_symbol(entry: dict[str, Any]) -> Symbol:
-    """One entry of exchangeInfo's `symbols`."""
-    return Symbol(
-        name=entry["symbol"],
-        base=entry["baseAsset"],
-        quote=entry["quoteAsset"],
-        tradeable=entry["status"] == "TRADING" and bool(entry.get("isSpotTradingAllowed", True)),
-        rules=Rules.from_binance(entry["filters"]),
-        order_types=frozenset(entry.get("orderTypes", ())),
-        status=entry["status"],
-        base_precision=int(entry.get("baseAssetPrecision", 8)),
-        quote_precision=int(entry.get("quoteAssetPrecision", entry.get("quotePrecision", 8))),
-    )
-
-
-def parse_order(row: dict[str, Any], client_id: str | None = None) -> Update:
-    """An order's answer (POST, GET, DELETE). `fills` only where the answer tells them (FULL)."""
-    time_ms = int(row.get("transactTime") or row.get("updateTime") or row.get("time") or 0)
-    order_id, own_id = str(row["orderId"]), client_id or str(row["clientOrderId"])
-    fills = tuple(
-        Fill(
-            trade_id=str(f["tradeId"]),
-            order_id=order_id,
-            client_id=own_id,
-            symbol=row["symbol"],
-            side=row["side"],
-            price=number(f["price"]),
-            quantity=number(f["qty"]),
-            quote=number(f["price"]) * number(f["qty"]),
-            fee=number(f["commission"]),
-            fee_asset=f["commissionAsset"],
-            time_ms=time_ms,
-        )
-        for f in row.get("fills", ())
-    )
-    status = str(row.get("status", NEW))
-    # An answer of the short kind (ACK) tells neither status nor sums; one that tells a status tells the sums.
-    executed = number(row["executedQty"]) if "status" in row else ZERO
-    quote = number(row.get("cummulativeQuoteQty", "0"))
-    if status == FILLED and not executed:
-        raise ValueError(f"order {order_id} is told as filled with nothing executed")
-    if len(fills) == 1 and fills[0].quantity == executed and quote > 0:
-        fills = (replace(fills[0], quote=quote),)  # the exchange's own product, with its rounding
-    elif sum((f.quote for f in fills), ZERO) != quote:
-        fills = ()  # each product was rounded there: its list of trades tells them to the last digit
-    return Update(
-        client_id=own_id,
-        status=status,
-        order_id=order_id,
-        executed=executed,
-        executed_quote=quote,
-        fills=fills,
-        time_ms=time_ms,
-        reason=str(row.get("expiryReason", "")),
-        symbol=row["symbol"],
-    )
-
-
-def parse_trade(row: dict[str, Any]) -> Fill:
-    """One row of myTrades; it names the order by its id only."""
-    return Fill(
-        trade_id=str(row["id"]),
-        order_id=str(row["orderId"]),
-        client_id="",
-        symbol=row["symbol"],
-        side="BUY" if row["isBuyer"] else "SELL",
-        price=number(row["price"]),
-        quantity=number(row["qty"]),
-        quote=number(row["quoteQty"]),
-        fee=number(row["commission"]),
-        fee_asset=row["commissionAsset"],
-        time_ms=int(row["time"]),
-        maker=bool(row["isMaker"]),
-    )
-
-
-def parse_list(answer: dict[str, Any]) -> tuple[Update, ...]:
-    """An order list's answer: an update for each of its orders."""
-    return tuple(parse_order(r) for r in answer["orderReports"])
 
 
 class PublicClient:

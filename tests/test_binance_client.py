@@ -15,7 +15,8 @@ import pytest
 import requests
 
 from core import binance_client
-from core.binance_client import BinanceClient, NotSent, base_url, cut_secrets, never_connected, number, order_params, parse_order, translate
+from core.binance_client import BinanceClient, NotSent, base_url, cut_secrets, never_connected, translate
+from core.binance_wire import number, order_params, parse_order
 from core.config import load
 from core.errors import (
     AccessRefused,
