@@ -179,7 +179,11 @@ class BinanceClient(Exchange):
     def connect(self, installation: str | None = None) -> None:
         """Learn what the venue is. On paper: which market, and that it is this yard's own exchange."""
         if self.mode == "paper":
-            status: dict[str, Any] = self._read(lambda: self._paper("status"))
+            try:
+                status: dict[str, Any] = self._read(lambda: self._paper("status"))
+            except Unavailable as e:
+                how = "the yard starts it (./start.sh, or utils/yard.py start), `python3 -m core.paper` runs it by hand"
+                raise Unavailable(f"the paper exchange on port {self.settings.paper_port} does not answer: {how} ({e})") from e
             theirs = status.get("installation")
             if installation and theirs and theirs != installation:
                 raise AccessRefused(
