@@ -268,6 +268,17 @@ def test_a_quantity_changed_by_hand_stops_the_bot(tmp_path: Path, clock: toy.Ste
         trader(tmp_path, clock, exchange, Script()).start()
 
 
+def test_a_bot_that_has_traded_never_starts_from_empty(tmp_path: Path, clock: toy.StepClock, exchange: toy.ToyExchange) -> None:
+    bot = trader(tmp_path, clock, exchange, Script(["BUY"]))
+    bot.start()
+    run_checks(bot, clock, 1)
+    for name in ("bot_1_position.json", "bot_1_position.json.prev"):
+        (tmp_path / name).unlink()
+    with pytest.raises(StateError, match="has traded"):
+        trader(tmp_path, clock, exchange, Script(["BUY"])).start()
+    assert len(exchange.sent) == 1
+
+
 def test_guard_mode_enters_nothing_and_ends_when_it_is_flat(tmp_path: Path, clock: toy.StepClock, exchange: toy.ToyExchange) -> None:
     bot = trader(tmp_path, clock, exchange, Script(["BUY"]))
     bot.start()

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from core.bot.journal import fills_name
 from core.errors import StateError
 from core.model import ZERO, Fill, Order, OrderRequest, Position, StrategyRef, Totals, Venue, floor_to
 from core.storage import Files
@@ -162,6 +163,11 @@ class PositionStore:
         path = self.files.path(name(self.bot_id))
         value = self.files.read_json(name(self.bot_id), schema=SCHEMA)
         if value is None:
+            journal = self.files.path(fills_name(self.bot_id))
+            if journal.exists() and journal.stat().st_size:
+                # Never from empty: what these fills left may still be owned.
+                remedy = f"Restore {path.name} from a backup; or, if the bot owns nothing any more, move {journal.name} away too."
+                raise StateError(path, f"the file is missing, but {journal.name} says that the bot has traded", remedy)
             self.position = None
             return None
         try:
