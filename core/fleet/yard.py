@@ -379,7 +379,7 @@ class Yard:
             try:
                 if not self._ending:
                     job()
-            except Exception:
+            except Exception:  # the worker must outlive a start that fails; the next look tries again
                 log.exception("%s: a start failed", unit)
             finally:
                 with self._idle:
