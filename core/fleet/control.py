@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from core.bot import commands
 from core.clock import wall_ms
 from core.config import Settings
 from core.errors import AlreadyRunning, BotyardError, Conflict, InputError, StateError
@@ -140,6 +141,37 @@ def close_position(files: Files, settings: Settings, bot_id: int, by: str, super
             with contextlib.suppress(AlreadyRunning):
                 keeper.start(record, guard=True)
         keeper.command(bot_id, "close", by)
+
+
+def command_bot(
+    files: Files,
+    settings: Settings,
+    bot_id: int,
+    command: str,
+    by: str,
+    data: Mapping[str, Any] | None = None,
+    supervisor: Supervisor | None = None,
+    *,
+    wait_s: float = 10,
+) -> dict[str, Any]:
+    """Give a running bot a command (core/bot/commands.py) and wait for its word on it.
+
+    Answers `{"outcome": "done"|"refused"|"waiting", "text"}`; `waiting`: no word within `wait_s`, the
+    bot does it when it can. NotFound, InputError (no such command), Conflict (the bot isn't running)."""
+    keeper = supervisor or make_supervisor(files, settings)
+    Registry(files).bot(bot_id)
+    commands.check(command, data or {})
+    with _audited(files, by, command, bot_id):
+        number = keeper.command(bot_id, command, by, data)
+        deadline = time.monotonic() + wait_s
+        while time.monotonic() < deadline:
+            told = (state.read_status(files, bot_id) or {}).get("last_command") or {}
+            if told.get("number") == number:
+                return {"outcome": told["outcome"], "text": told["text"]}
+            if keeper.pid(bot_id) is None:
+                raise Conflict(f"bot {bot_id} ended before it could {command}: see its log")
+            time.sleep(0.05)
+    return {"outcome": "waiting", "text": "the bot has not answered yet; it does it at its next step"}
 
 
 def delete_bot(files: Files, bot_id: int, by: str) -> None:

@@ -255,16 +255,16 @@ class Supervisor(ABC):
             found["error"] = str(e)
         return found
 
-    def command(self, bot_id: int, command: str, by: str, wait_s: float = 10) -> None:
-        """Leave a command (`check`, `close`) for a running bot and wake it. Conflict when it isn't running."""
-        if command not in ("check", "close"):
-            raise ValueError(f"{command!r}: a command is check or close")
+    def command(self, bot_id: int, command: str, by: str, data: Mapping[str, Any] | None = None, wait_s: float = 10) -> str:
+        """Leave a command (core/bot/commands.py) for a running bot and wake it; the command's own
+        number, under which the bot's status tells what came of it. Conflict when the bot isn't running."""
         pid = self.pid(bot_id)
         if pid is None:
             raise Conflict(f"bot {bot_id} is not running, it can't be told to {command}; start it first")
         # The name sorts by time, so that commands are done in their order.
-        name = f"data/commands/bot_{bot_id}/{wall_ms():015d}-{secrets.token_hex(4)}.json"
-        self.files.write_json(name, {"schema": 1, "command": command, "by": by}, durable=False, keep_previous=False)
+        number = f"{wall_ms():015d}-{secrets.token_hex(4)}"
+        value = {"schema": 1, "command": command, "by": by, "data": dict(data or {})}
+        self.files.write_json(f"data/commands/bot_{bot_id}/{number}.json", value, durable=False, keep_previous=False)
         with Handle(pid) as process:
             deadline = time.monotonic() + wait_s
             # A bot that has not yet set its handler would die of the signal: it finds the file by itself.
@@ -275,9 +275,10 @@ class Supervisor(ABC):
                     ready = bool(status and status.get("pid") == pid)
                 if ready:
                     process.signal(signal.SIGUSR1)
-                    return
+                    break
                 if time.monotonic() >= deadline or process.wait(0.02):
-                    return
+                    break
+        return number
 
 
 def read_output(path: Path, limit: int = 4000) -> str:
