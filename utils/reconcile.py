@@ -22,7 +22,6 @@ if __name__ == "__main__":
     ensure_packages()
 
 import argparse
-from typing import Any
 
 from core import config
 from core.binance_client import BinanceClient
@@ -58,25 +57,12 @@ def main(argv: list[str]) -> int:
         print(f"It can't be told now: {e}", file=sys.stderr)
         return NOT_NOW
     if arguments.json:
-        print(dumps(report(found, after, arguments.apply), indent=1))
+        print(dumps(reconcile.report(found, after, arguments.apply), indent=1))
     else:
         tell(found, after, arguments.apply)
     if after.unsettled:
         return NOT_NOW
     return DIFFER if after.differences else AGREE
-
-
-def report(found: reconcile.Finding, after: reconcile.Finding, applied: bool) -> dict[str, Any]:
-    """The finding before any repair, and what is left after it."""
-    return {
-        "agree": not after.differences,
-        "unsettled": after.unsettled,
-        "differences": [{"asset": d.asset, "wallet": d.wallet, "books": d.books, "foreign": d.foreign} for d in found.differences],
-        "claims": [{"bot_id": c.bot_id, "asset": c.asset, "amount": c.amount, "symbol": c.symbol} for c in found.claims],
-        "proposals": [p.row() for p in found.proposals],
-        "applied": applied and not after.differences,
-        "left": [{"asset": d.asset, "foreign": d.foreign} for d in after.differences],
-    }
 
 
 def tell(found: reconcile.Finding, after: reconcile.Finding, applied: bool) -> None:

@@ -3,7 +3,8 @@
 `examine` reads only. Each proposal explains itself and is carried out by `apply` while its
 bot is stopped: foreign sales are booked into the position that they were taken from;
 coins that left without a trade are written off it; everything else is acknowledged as a
-deposit or a withdrawal. Nothing is ever sold or bought here.
+deposit or a withdrawal. Nothing is ever sold or bought here. The command utils/reconcile.py
+and the dashboard tell a finding in the same words (`report`).
 """
 
 from __future__ import annotations
@@ -76,6 +77,19 @@ def examine(files: Files, exchange: Exchange) -> Finding:
     return Finding(differences, found, proposals, [])
 
 
+def report(found: Finding, after: Finding, applied: bool) -> dict[str, Any]:
+    """For scripts and the page: the finding before any repair, and what is left after it."""
+    return {
+        "agree": not after.differences,
+        "unsettled": after.unsettled,
+        "differences": [{"asset": d.asset, "wallet": d.wallet, "books": d.books, "foreign": d.foreign} for d in found.differences],
+        "claims": [{"bot_id": c.bot_id, "asset": c.asset, "amount": c.amount, "symbol": c.symbol} for c in found.claims],
+        "proposals": [p.row() for p in found.proposals],
+        "applied": applied and not after.differences,
+        "left": [{"asset": d.asset, "foreign": d.foreign} for d in after.differences],
+    }
+
+
 def _for_bot(files: Files, exchange: Exchange, claim: Claim, left: dict[str, Decimal], short: dict[str, Decimal]) -> list[Proposal]:
     """Sales by hand first, then coins that left without one; `left` and `short` are reduced by what is explained."""
     position = PositionStore(files, claim.bot_id).load()
@@ -136,6 +150,43 @@ def apply(files: Files, exchange: Exchange, proposals: Iterable[Proposal], symbo
             _change(files, proposal, symbols[proposal.symbol], exchange.price(proposal.symbol))
 
 
+def mend(files: Files, exchange: Exchange, bot_id: int, choice: str, by: str) -> str:
+    """Bring the books of a stopped bot whose coins are missing in order; what was done, in words.
+
+    `book` books what happened to them. `close` also ends the position: what is left of it goes to
+    the owner at the price now, coins into the account's baseline and their worth out of it. Conflict
+    where nothing is missing, an order is unsettled or open, or the bot runs."""
+    found = examine(files, exchange)
+    if found.unsettled:
+        who = ", ".join(map(str, found.unsettled))
+        raise Conflict(f"an order of bot {who} is not booked yet: start it, wait until its outcome is known, then try again")
+    mine = [p for p in found.proposals if p.bot_id == bot_id]
+    if not mine:
+        raise Conflict(f"no coins of bot {bot_id} are missing: there is nothing to mend")
+    position = PositionStore(files, bot_id).load()
+    if choice == "close" and position is not None and position.orders:
+        raise Conflict(f"bot {bot_id} still has an order at the exchange: start it, it takes the order back and closes the book itself")
+    symbol = exchange.symbol(mine[0].symbol)
+    apply(files, exchange, mine, {symbol.name: symbol}, by)
+    done = [p.text for p in mine]
+    after = PositionStore(files, bot_id).load()
+    if choice == "close" and after is not None and after.direction == "LONG":
+        done.append(_hand_over(files, exchange, after, symbol, by))
+    return "; ".join(done)
+
+
+def _hand_over(files: Files, exchange: Exchange, position: Position, symbol: Symbol, by: str) -> str:
+    """End a position without a sale: its owner takes the coins at the price now."""
+    price, own_id = exchange.price(symbol.name), f"handed-over-{wall_ms()}"
+    worth = floor_to(position.quantity * price, _EIGHT)
+    fill = Fill(own_id, own_id, own_id, symbol.name, "SELL", price, position.quantity, worth, ZERO, position.quote, exchange.time().market_ms)
+    text = f"bot {position.bot_id}: its last {plain(position.quantity)} {position.base} are its owner's now, at {plain(price)} {position.quote}"
+    _change(files, Proposal("book_sale", position.base, -position.quantity, text, position.bot_id, symbol.name, (fill,)), symbol, price)
+    ledger.acknowledge(files, exchange.venue, position.base, position.quantity, by)
+    ledger.acknowledge(files, exchange.venue, position.quote, -worth, by)
+    return text
+
+
 def _change(files: Files, proposal: Proposal, symbol: Symbol, price: Decimal) -> None:
     bot_id = proposal.bot_id or 0
     lock = files.lock(f"bot_{bot_id}.lock")
@@ -151,13 +202,18 @@ def _change(files: Files, proposal: Proposal, symbol: Symbol, price: Decimal) ->
         journal.open()
         journal.catch_up(position)
         position = replace(position, unjournaled=())
-        fills = proposal.fills or (_written_off(position, -proposal.amount),)
+        fills = fills_of(proposal, position)
         after = fold.settle(fold.outside(position, fills, wall_ms()), price, symbol.rules)
         store.save(after)
         journal.append_fills(after, after.unjournaled)
         store.save(replace(after, unjournaled=()))
     finally:
         lock.release()
+
+
+def fills_of(proposal: Proposal, position: Position) -> tuple[Fill, ...]:
+    """What a proposal books into its bot's position."""
+    return proposal.fills or (_written_off(position, -proposal.amount),)
 
 
 def _written_off(position: Position, amount: Decimal) -> Fill:
