@@ -196,7 +196,9 @@ class Fill:
 
     `trade` counts the bot's positions from 1, so that a closed position (a *trade*)
     can be put together from its fills. `time_ms` is market time, `wall_ms` is when we
-    booked it.
+    booked it. `fee_quote` is what a fee in a third coin (BNB) was worth in the quote asset
+    when it was booked: None where the fee is in base or quote, or no price could be read.
+    It counts for profit only; the books move `fee` of `fee_asset`.
     """
 
     trade_id: str
@@ -215,6 +217,7 @@ class Fill:
     tag: str = ""
     trade: int = 0
     wall_ms: int = 0
+    fee_quote: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +335,7 @@ class Position:
     cooldown: int = 0  # checks still to be skipped
     last_candle_ms: int | None = None  # open time of the last candle decided on when the file was written
     unjournaled: tuple[Fill, ...] = ()
+    skip_entries: int = 0  # entries that the owner wants left out
 
     @property
     def owned(self) -> Decimal:
@@ -354,12 +358,17 @@ class Position:
 
     @property
     def cash(self) -> Decimal:
-        """Quote asset that the fills brought: sold − bought − fees taken in it."""
+        """Quote asset that the fills brought: sold − bought − fees taken in it − the worth of fees in a third coin.
+
+        The sum of all trades' profits is thus the quote asset's movement in the books less
+        the `fee_quote` of all fills: that part left the wallet in the third coin."""
         total = ZERO
         for f in self.fills:
             total += f.quote if f.side == "SELL" else -f.quote
             if f.fee_asset == self.quote:
                 total -= f.fee
+            elif f.fee_asset != self.base and f.fee_quote is not None:
+                total -= f.fee_quote
         return total
 
     @property

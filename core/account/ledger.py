@@ -22,6 +22,9 @@ from core.storage import Files
 
 FILE = "data/baseline.json"
 SCHEMA = 1
+# Client ids of fills that moved nothing at the exchange: coins that their owner brought under a
+# bot, or took back from it. They lay in the account before and after.
+ADOPTED, RELEASED = "adopted-", "released-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def movements(files: Files, venue: Venue) -> dict[str, Decimal]:
     mine = venue.key()
     for name in journals(files):
         for row in files.read_lines(name):
-            if Venue(**row["venue"]).key() != mine:
+            if Venue(**row["venue"]).key() != mine or row["client_id"].startswith((ADOPTED, RELEASED)):
                 continue
             sign = 1 if row["side"] == "BUY" else -1
             moved[row["base"]] += sign * Decimal(row["quantity"])

@@ -20,6 +20,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Literal
 
 from core.bot import fold
 from core.bot.ids import client_id
@@ -27,13 +28,14 @@ from core.bot.journal import Journal
 from core.bot.position import PositionStore
 from core.errors import ClockRefused, ExchangeError, OrderNotFound, OutcomeUnknown, RateLimited, Refused, Unavailable
 from core.exchange import Exchange
-from core.model import NEW, REJECTED, SENDING, ZERO, Fill, Order, OrderRequest, Position, Role, Side, Update, plain
+from core.model import EXPIRED, NEW, REJECTED, SENDING, ZERO, Fill, Order, OrderRequest, Position, Role, Side, Update, plain
 
 log = logging.getLogger("botyard.orders")
 
 LATEST_MS = 2000  # how long after the intent was written its request may still be stamped
 GRACE_MS = 2000  # beyond time stamp + recvWindow, before "no such order" may be believed
 NOT_FOUND_IN_A_ROW = 8
+FORGOTTEN_AFTER_MS = 60_000  # an order that was known: so long the same answer, before it may be given up
 ASK_EVERY_MS = 500  # an order whose outcome is unknown
 WATCH_EVERY_MS = 2000  # an order that rests at the exchange
 
@@ -86,11 +88,12 @@ class Executor:
         market_ms: Callable[[], int],
         after_fills: Callable[[Position, tuple[Fill, ...]], Position],
         on_fills: Callable[[Position, Order, tuple[Fill, ...], Position], None] = lambda *_: None,
+        warn: Callable[[str, str, Literal["warning", "risk"]], None] = lambda *_: None,
     ):
         self.exchange, self.store, self.journal, self.installation = exchange, store, journal, installation
         self._wall_ms, self._market_ms = wall_ms, market_ms
-        self._after_fills, self._on_fills = after_fills, on_fills
-        self._not_found: dict[str, int] = {}
+        self._after_fills, self._on_fills, self._warn = after_fills, on_fills, warn
+        self._not_found: dict[str, tuple[int, int]] = {}  # client id: answers in a row, wall time of the first
         self._asked_wall: dict[str, int] = {}
         exchange.attach_order_path(self._order_path)
 
@@ -220,7 +223,7 @@ class Executor:
         order = next((o for o in before.orders if o.client_id == update.client_id), None)
         if order is None:
             return ()
-        after = fold.tell(before, update, self._wall_ms())
+        after = fold.tell(before, replace(update, fills=self._valued(before, update.fills)), self._wall_ms())
         told = next((o for o in after.orders if o.client_id == update.client_id), None)
         if told is not None and fold.lacks_fills(after, told):
             after = self._fetch_fills(after, told)
@@ -238,6 +241,11 @@ class Executor:
                 self._asked_wall.pop(other.client_id, None)
         return news
 
+    def write(self, position: Position) -> None:
+        """A position whose new fills no order of ours made: written in one go, then journaled."""
+        self.store.save(position)
+        self._journal()
+
     def _journal(self) -> None:
         """What the position file lists as not yet journaled. After an OSError the list stands, and is tried again."""
         self.journal.append_fills(self.position, self.position.unjournaled)
@@ -253,7 +261,24 @@ class Executor:
         own = tuple(f for f in fills if (f.order_id, f.symbol, f.side) == (order.order_id, order.request.symbol, order.side))
         if len(own) < len(fills):
             log.warning("⚠️ The exchange told %d fill(s) of other orders when asked for %s: left aside", len(fills) - len(own), order.client_id)
-        return fold.tell(position, Update(order.client_id, order.status, order.order_id, fills=own), self._wall_ms())
+        return fold.tell(position, Update(order.client_id, order.status, order.order_id, fills=self._valued(position, own)), self._wall_ms())
+
+    def _valued(self, position: Position, fills: tuple[Fill, ...]) -> tuple[Fill, ...]:
+        """Fills with the worth of a fee in a third coin, which profit needs. Where no price can be had they are booked without."""
+        known = {f.trade_id for f in position.fills}
+        third = {f.fee_asset for f in fills if f.fee and f.trade_id not in known} - {position.base, position.quote}
+        prices: dict[str, Decimal] = {}
+        for asset in sorted(third):
+            try:
+                price, why = self.exchange.value(asset, position.quote), "the exchange has no such pair"
+            except ExchangeError as e:
+                price, why = None, str(e)
+            if price is not None:
+                prices[asset] = price
+                continue
+            text = f"A fee in {asset} could not be valued in {position.quote} ({why}): the profit of trade {position.trade or 1} is told without it"
+            self._warn("fee", text, "warning")
+        return tuple(replace(f, fee_quote=f.fee * prices[f.fee_asset]) if f.fee_asset in prices and f.trade_id not in known else f for f in fills)
 
     # --- asking --------------------------------------------------------------------------
 
@@ -296,6 +321,7 @@ class Executor:
             self._unknown_to_them(order, server_ms)
             return
         except RateLimited:
+            self._not_found.pop(order.client_id, None)
             raise
         except ExchangeError as e:
             self._asked_wall[order.client_id] = self._wall_ms()
@@ -312,11 +338,42 @@ class Executor:
         self.book(replace(update, client_id=order.client_id))
 
     def _unknown_to_them(self, order: Order, server_ms: int) -> None:
-        count = self._not_found.get(order.client_id, 0) + 1
-        self._not_found[order.client_id] = count
-        if order.status != SENDING:
-            return  # they knew it once: a brief lapse of their memory
-        if count >= NOT_FOUND_IN_A_ROW and server_ms > order.not_found_final_after_ms:
+        count, since = self._not_found.get(order.client_id, (0, self._wall_ms()))
+        count += 1
+        self._not_found[order.client_id] = (count, since)
+        if count < NOT_FOUND_IN_A_ROW:
+            return
+        if order.status != SENDING:  # they knew it once: a brief lapse of their memory, or a testnet that was reset
+            if self._wall_ms() - since >= FORGOTTEN_AFTER_MS:
+                self._give_up(order)
+        elif server_ms > order.not_found_final_after_ms:
             log.warning("🔎 Order %s never reached the exchange (%d answers): it is taken back", order.client_id, count)
             self._not_found.pop(order.client_id, None)
             self.book(Update(order.client_id, REJECTED, reason="never reached the exchange"))
+
+    def _give_up(self, order: Order) -> None:
+        """Drop a resting order that the exchange has forgotten, with its pair, if nothing else there tells of it.
+
+        Raises what the exchange raises, and the order stays; the count begins anew after a restart."""
+        self._not_found.pop(order.client_id, None)  # whatever comes of it: not asked for at each look
+        listed = {u.client_id for u in self.exchange.open_orders(order.request.symbol)}
+        pair = [o for o in self.position.orders if {o.role, order.role} == {"stop", "target"} and o.wall_created_ms == order.wall_created_ms]
+        for lost in (order, *pair):
+            if lost.client_id in listed or fold.lacks_fills(self.position, lost) or self._traded(lost):
+                log.warning("⚠️ Order %s can't be asked for, though the exchange still tells of it: kept", lost.client_id)
+                continue
+            text = f"the exchange no longer knows order {lost.client_id} ({lost.tag or lost.role}); was the testnet reset? It is taken for expired"
+            self._warn("forgotten", text[:1].upper() + text[1:], "risk")
+            self.book(Update(lost.client_id, EXPIRED, reason="no longer known to the exchange"))
+
+    def _traded(self, order: Order) -> bool:
+        """The exchange has fills under this order's number that the position lacks, or can still find the order."""
+        try:
+            self.exchange.order(order.request.symbol, order.client_id)
+            return True
+        except OrderNotFound:
+            known = {f.trade_id for f in self.position.fills}
+        try:
+            return any(f.trade_id not in known for f in self.exchange.fills(order.request.symbol, order_id=order.order_id))
+        except OrderNotFound:
+            return False

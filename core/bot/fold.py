@@ -112,12 +112,21 @@ def outside(position: Position, fills: tuple[Fill, ...], wall_ms: int) -> Positi
     known = {f.trade_id for f in position.fills}
     role: Role = "exit"
     news = tuple(
-        replace(f, role="entry" if f.side == position.entry_side else role, tag="by_hand", trade=position.trade, wall_ms=wall_ms)
+        replace(f, role="entry" if f.side == position.entry_side else role, tag=f.tag or "by_hand", trade=position.trade, wall_ms=wall_ms)
         for f in fills
         if f.trade_id not in known
     )
     both = tuple(sorted((*position.fills, *news), key=_when))
     return replace(position, fills=both, unjournaled=tuple(sorted((*position.unjournaled, *news), key=_when)))
+
+
+def adopt(position: Position, fill: Fill, wall_ms: int) -> Position:
+    """Coins that their owner brings under the bot: an entry of the open trade, or of a new one."""
+    if any(f.trade_id == fill.trade_id for f in position.fills):
+        return position
+    if position.direction is None:
+        position = replace(position, direction="LONG", trade=position.trade + 1, dust_in=position.dust, dust=ZERO, has_traded=True, opened_ms=fill.time_ms)
+    return outside(position, (fill,), wall_ms)
 
 
 def settle(position: Position, price: Decimal, rules: Rules) -> Position:

@@ -45,6 +45,7 @@ def fill_row(position: Position, fill: Fill) -> dict[str, Any]:
         "quote": fill.quote,
         "fee": fill.fee,
         "fee_asset": fill.fee_asset,
+        "fee_quote": fill.fee_quote,
         "time_ms": fill.time_ms,
         "wall_ms": fill.wall_ms,
         "maker": fill.maker,
@@ -78,6 +79,12 @@ class Journal:
                 written += 1
         self._there = there
         return written
+
+    def has(self, client_id: str, trade_id: str) -> bool:
+        """Whether this fill is among the last lines."""
+        if self._there is None:
+            self._there = self._read()
+        return (client_id, trade_id) in self._there
 
     def _read(self) -> set[tuple[str, str]]:
         name = fills_name(self.bot_id)

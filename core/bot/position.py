@@ -63,6 +63,7 @@ def to_json(position: Position) -> dict[str, Any]:
         "totals": asdict(position.totals),
         "cooldown": position.cooldown,
         "last_candle_ms": position.last_candle_ms,
+        "skip_entries": position.skip_entries,
     }
 
 
@@ -106,6 +107,7 @@ def from_json(value: dict[str, Any]) -> Position:
         cooldown=_int(value.get("cooldown", 0)),
         last_candle_ms=None if value.get("last_candle_ms") is None else _int(value["last_candle_ms"]),
         unjournaled=tuple(_fill(f) for f in value.get("unjournaled", ())),
+        skip_entries=_int(value.get("skip_entries", 0)),
     )
     told = _money(value["quantity"])
     if told != position.quantity:
@@ -143,7 +145,7 @@ _REQUEST_MONEY = ("quantity", "quote_quantity", "price", "stop_price")
 
 
 def _fill(value: dict[str, Any]) -> Fill:
-    return Fill(**{**value, **{k: _money(value[k]) for k in _FILL_MONEY}})
+    return Fill(**{**value, **{k: _money(value[k]) for k in _FILL_MONEY}, "fee_quote": _maybe(value.get("fee_quote"))})
 
 
 def _order(value: dict[str, Any]) -> Order:

@@ -18,11 +18,12 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOp
 from typing import Any
 
 from core.account import ledger, pots
-from core.bot import commands, decisions, schedule, series, setup, status
+from core.bot import decisions, schedule, series, setup, status
 from core.bot.desk import Desk
 from core.bot.execution import Executor
 from core.bot.feed import Feed
 from core.bot.guardian import Guardian
+from core.bot.hands import Hands
 from core.bot.journal import Journal
 from core.bot.position import PositionStore
 from core.bot.setup import Setup
@@ -80,7 +81,7 @@ class Trader:
         self.teller = Teller(files, self.status, self.journal, clock)
         self.wallet = WalletWatch(files, exchange, clock)
         self.strategist = Strategist(strategy, exchange, clock, self.teller) if strategy is not None else None
-        self.guardian, self.desk = Guardian(self), Desk(self)
+        self.guardian, self.desk, self.hands = Guardian(self), Desk(self), Hands(self)
         # A strategy's file may have set another precision when it was loaded; money is counted in this one.
         setcontext(Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[DivisionByZero, InvalidOperation, Overflow]))
         self.stopping: str | None = None
@@ -174,6 +175,7 @@ class Trader:
             market_ms=self.clock.market_ms,
             after_fills=lambda p, news: decisions.after_fills(p, self.config.plan, self.symbol.rules, news),
             on_fills=lambda before, order, news, after: self.teller.filled(self.config.name, self.symbol, before, order, news, after),
+            warn=lambda kind, text, severity: self.teller.warn(kind, text, self.config, self.symbol, severity),
         )
         self.executor.start()
         try:
@@ -219,7 +221,7 @@ class Trader:
     def step(self) -> None:
         """Everything that is due now, each by itself: what fails is tried again later."""
         self._try("orders", lambda: self.executor.unresolved or bool(self.position.orders), self.executor.resolve)
-        self._try("commands", lambda: True, self._obey)
+        self._try("commands", lambda: True, self.hands.obey)
         self._try("protect", self.guardian.due, self.guardian.protect)
         self._try("look", self._look_due, self._look)
         self._try("check", self._check_due, lambda: self._check(self._due_slot()))
@@ -392,6 +394,7 @@ class Trader:
         if not decision.intents:
             decision = self.strategist.ask(self.config, self.symbol, self.position, rows, fresh, price) if self.strategist else Decision()
         cooled = fresh and self.position.cooldown > 0
+        decision = self.hands.left_out(decision, candle)
         before, self.desk.undone = self.last_candle, False
         if candle is not None:
             self.last_candle = candle
@@ -454,28 +457,13 @@ class Trader:
             self.teller.warn("symbol", f"{e}; it can't be traded any more", self.config, self.symbol, "risk")
         self.rules_wall = self.clock.wall_ms()
 
-    def _obey(self) -> None:
-        for command in commands.waiting(self.files, self.config.bot_id):
-            if command.name == "check":
-                command.done()
-                if not self.guard:
-                    log.info("⌨️ A check was asked for by %s", command.by)
-                    self._check(self._due_slot())
-            elif self._close_by_hand(command.by):
-                command.done()
+    def check_now(self) -> None:
+        """A check between the slots, asked for by hand."""
+        self._check(self._due_slot())
 
-    def _close_by_hand(self, by: str) -> bool:
-        """True when done (or nothing to do); False: the command stays for the next step."""
-        if self.executor.unresolved:
-            return False
-        if self.position.direction is None:
-            return True
-        price = self.feed.price(self.symbol.name)
-        log.info("⌨️ Closing the position, asked for by %s", by)
-        decision = decisions.leave(self.position, "close", f"asked for by {by}")
-        why = self.desk.act(decision, price)
+    def record_decision(self, decision: Decision, why: str, price: Decimal) -> None:
+        """What was decided beside the checks: a row, a word, a heartbeat."""
         self._record(decision, why, price, slot=None)
-        return not why
 
     def _record(self, decision: Decision, why: str, price: Decimal, *, slot: int | None) -> None:
         version = self.strategy.version if self.strategy else ""

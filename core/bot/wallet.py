@@ -56,7 +56,7 @@ class WalletWatch:
         self._due_wall, self._suspected = None, False
         self.problem = (
             f"{plain(gone)} {position.base} are missing: the bots claim more than the {plain(held)} that the account holds. Somebody sold or moved them. "
-            "Stop the bot and see utils/reconcile.py: it proposes how to book it"
+            "Choose on the page: book what happened, close the book, or stop the bot (or see utils/reconcile.py)"
             if gone > 0
             else ""
         )
