@@ -35,7 +35,7 @@ from flask import Flask, Response, g, redirect, request, session  # noqa: E402
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge  # noqa: E402
 
 from core.config import Settings, load  # noqa: E402
-from core.dash import inputs  # noqa: E402
+from core.dash import hands, inputs  # noqa: E402
 from core.dash.board import Board  # noqa: E402
 from core.dash.gate import ANY_ADDRESS, Gate, Refusal, secret_key  # noqa: E402
 from core.dash.market import MakeClient, Market, Unreachable, binance  # noqa: E402
@@ -144,8 +144,9 @@ def _reading(app: Flask, board: Board) -> None:
 
     @app.get("/api/bot/<raw>/details")
     def details(raw: str) -> Response:
-        cursor = inputs.cursor(request.args.get("cursor"))
-        return answer(board.details(inputs.bot_id(raw), cursor, request.args.get("only") == "log"))
+        cursor, only_log = inputs.cursor(request.args.get("cursor")), request.args.get("only") == "log"
+        found = board.details(inputs.bot_id(raw), cursor, only_log)
+        return answer(found if only_log else {**found, "unclaimed": hands.unclaimed(board, found["bot"])})
 
     @app.get("/api/bot/<raw>/candles")
     def candles(raw: str) -> Response:
@@ -160,6 +161,10 @@ def _reading(app: Flask, board: Board) -> None:
     def search() -> Response:
         found = board.search(request.args.get("q", ""), request.args.get("mode"))
         return answer({"success": True, "coins": found})
+
+    @app.get("/api/reconcile")
+    def reconcile() -> Response:
+        return answer(hands.report(board, request.args.get("mode", "paper")))
 
 
 def _changing(app: Flask, board: Board, settings: Settings, files: Files) -> None:
@@ -192,6 +197,38 @@ def _changing(app: Flask, board: Board, settings: Settings, files: Files) -> Non
         bot_id = inputs.bot_id(raw)
         control.close_position(files, settings, bot_id, "dashboard", board.supervisor)
         return answer({"success": True, "bot": board.row(bot_id)}, 202)
+
+    def by_hand(raw: str, command: str) -> Response:
+        given = inputs.body(request.get_data()) if request.get_data() else {}
+        status, told = hands.command(board, inputs.bot_id(raw), command, given)
+        return answer(told, status)
+
+    @app.post("/api/bot/<raw>/levels")
+    def levels(raw: str) -> Response:
+        return by_hand(raw, "levels")
+
+    @app.post("/api/bot/<raw>/skip")
+    def skip(raw: str) -> Response:
+        return by_hand(raw, "skip")
+
+    @app.post("/api/bot/<raw>/adopt")
+    def adopt(raw: str) -> Response:
+        return by_hand(raw, "adopt")
+
+    @app.post("/api/bot/<raw>/mend")
+    def mend(raw: str) -> Response:
+        return by_hand(raw, "mend")
+
+    @app.post("/api/reconcile")
+    def acknowledge() -> Response:
+        return answer({"success": True, **hands.acknowledge(board, inputs.body(request.get_data()))})
+
+    @app.post("/api/preflight")
+    def preflight() -> Response:
+        """What must be right before this bot trades with real money; nothing is changed."""
+        given = inputs.body(request.get_data())
+        chosen = given.pop("id", None)
+        return answer(board.preflight(given, None if chosen is None else inputs.bot_id(str(chosen))))
 
     @app.post("/api/stop-all")
     def stop_all() -> Response:

@@ -108,6 +108,10 @@ class Desk:
         found = self._symbols.get(symbol)
         return found.quote if found else None
 
+    def base(self, symbol: str) -> str | None:
+        found = self._symbols.get(symbol)
+        return found.base if found else None
+
     # --- for routes that must know: waits ----------------------------------------
 
     def client(self) -> Exchange:

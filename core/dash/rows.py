@@ -20,6 +20,7 @@ OPTIONAL = (
     "exchange", "market", "account", "params", "sizing", "timeframe", "lookback", "check_interval", "offset",
     "stop_loss_pct", "take_profit_pct", "cooldown_checks", "limits",
     "protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles",
+    "max_spread_pct", "max_slippage_pct",
 )  # fmt: skip
 
 
@@ -61,7 +62,8 @@ def row(
     last = status.get("last_check") or last_decision or {}
     activity, activity_wall = state.log.activity()
     exit_word = status.get("exit") or {}
-    notices = [str(w.get("text")) for w in status.get("warnings") or [] if isinstance(w, Mapping)]
+    warned = [w for w in status.get("warnings") or [] if isinstance(w, Mapping)]
+    notices = [str(w.get("text")) for w in warned]
     why = str(health.get("why") or "")
     shown = {
         "id": record.get("id"),
@@ -95,6 +97,9 @@ def row(
         "errors": state.log.errors + (1 if state.error else 0),
         "problems": list(state.log.problems)[-5:],
         "notices": notices,
+        # The bot's word on coins of its own that the account no longer holds; its owner must choose (commands.CHOICES).
+        "missing": next((str(w.get("text")) for w in warned if w.get("kind") == "foreign"), None),
+        "skip_entries": int(amount(position.get("skip_entries"))),
         "state_error": state.error,
         "exit": exit_word or None,
     }
