@@ -150,7 +150,7 @@ def test_a_command_reaches_the_running_bot_and_a_stopped_one_refuses_it(yard: Ya
     pid = yard.supervisor.start(bot)
     yard.supervisor.command(1, "close", "a test")
     found = until(lambda: list(yard.files.read_lines("commands_1.jsonl")))
-    assert found == [{"schema": 1, "command": "close", "by": "a test"}]
+    assert found == [{"schema": 1, "command": "close", "by": "a test", "data": {}}]
     assert yard.supervisor.pid(1) == pid
 
 
