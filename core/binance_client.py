@@ -43,7 +43,7 @@ from core.errors import (
     Unavailable,
     Unsupported,
 )
-from core.exchange import Capabilities, Exchange, TimeReading
+from core.exchange import Capabilities, Exchange, KeyRights, TimeReading
 from core.model import ZERO, Balance, Candles, Fill, Mode, OrderRequest, Symbol, Update, Venue, plain
 
 log = logging.getLogger("botyard.binance")
@@ -55,7 +55,7 @@ OFFSET_AGE_S = 1800.0
 
 _UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
 _ACCESS_CODES = frozenset({-1002, -1022, -2014, -2015})
-_NOT_FOUND_CODES = frozenset({-2011, -2013})
+_NOT_FOUND_CODES = frozenset({-2011, -2013, -2026})
 _SECRET_PARTS = re.compile(r"(signature=)[0-9a-fA-F]+")
 
 # What a call may end in: the library's exceptions, requests' own (it wraps none of them),
@@ -168,6 +168,7 @@ class BinanceClient(Exchange):
         self._client.clock_ms = clock_ms
         self._offset_at: float | None = None
         self._order_path: Callable[[str, str, Decimal], Update] | None = None
+        self._pairs: dict[str, bool] = {}  # pairs that were looked for to value a fee, and whether they exist
 
     # --- set-up ---------------------------------------------------------------
 
@@ -249,12 +250,41 @@ class BinanceClient(Exchange):
     def price(self, symbol: str) -> Decimal:
         return self._read(lambda: number(self._client.get_symbol_ticker(symbol=symbol)["price"]))
 
+    def value(self, asset: str, quote: str) -> Decimal | None:
+        """By the price of the pair that trades the one for the other; None where there is none. Tried once."""
+        name = asset + quote  # how Binance is wont to name it; what it is, the exchange says
+
+        def ask() -> bool:
+            info = self._client._get("exchangeInfo", data={"symbol": name}, version="v3")
+            return [(s["baseAsset"], s["quoteAsset"]) for s in info["symbols"]] == [(asset, quote)]
+
+        if name not in self._pairs:
+            try:
+                self._pairs[name] = self._read(ask, tries=1)
+            except Refused as e:
+                if e.code not in (-1121, -1100):
+                    raise
+                self._pairs[name] = False
+        return self._read(lambda: number(self._client.get_symbol_ticker(symbol=name)["price"]), tries=1) if self._pairs[name] else None
+
     def balances(self) -> dict[str, Balance]:
         def ask() -> dict[str, Balance]:
             rows = self._client.get_account(omitZeroBalances="true")["balances"]
             return {b["asset"]: Balance(b["asset"], number(b["free"]), number(b["locked"])) for b in rows}
 
         return self._read(ask, signed=True)
+
+    def key_rights(self) -> KeyRights:
+        """From `canTrade` of /api/v3/account and, in live alone, /sapi/v1/account/apiRestrictions: the testnet has no /sapi."""
+        can_trade = self._read(lambda: bool(self._client.get_account(omitZeroBalances="true")["canTrade"]), signed=True)
+        if self.mode != "live":
+            return KeyRights(can_trade)
+        try:
+            return KeyRights(can_trade, self._read(lambda: dict(self._client.get_account_api_permissions()), signed=True))
+        except Refused as e:
+            if e.status != 404:
+                raise
+            return KeyRights(can_trade)  # a Binance of another country may lack the path
 
     def order(self, symbol: str, client_id: str) -> Update:
         return self._read(lambda: parse_order(self._client.get_order(symbol=symbol, origClientOrderId=client_id)), signed=True)

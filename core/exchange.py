@@ -61,6 +61,26 @@ def venue_problems(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def live_problem(record: Mapping[str, Any]) -> str | None:
+    """Why a bot may not trade real money: nobody typed the word for it. None where somebody did, and in other modes.
+
+    The consent is bound to the bot's id, so that a record copied by hand doesn't carry it along."""
+    if record.get("mode") != "live":
+        return None
+    given = record.get("live_since")
+    if isinstance(given, Mapping) and isinstance(given.get("wall_ms"), int) and given.get("bot_id") == record.get("id"):
+        return None
+    return f"mode: live was not agreed to by a person; switch the bot to live on the page, or by python3 utils/yard.py live {record.get('id')}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRights:
+    """What an account and its key may do. `restrictions`: the exchange's own words on the key, None where it tells none."""
+
+    can_trade: bool
+    restrictions: Mapping[str, Any] | None = None
+
+
 class Exchange(ABC):
     """One account on one exchange."""
 
@@ -120,6 +140,16 @@ class Exchange(ABC):
     @abstractmethod
     def fills(self, symbol: str, order_id: str | None = None, since_ms: int | None = None) -> list[Fill]:
         """Executions of one order, or of the symbol since a time, oldest first."""
+
+    def value(self, asset: str, quote: str) -> Decimal | None:
+        """What one unit of `asset` is worth in `quote` now; None where this form can't tell.
+
+        Asked for fees in a third coin. A read that is not tried again: booking waits for it."""
+        return None
+
+    def key_rights(self) -> KeyRights:
+        """What the account and its key may do; `AccessRefused` when the key isn't accepted."""
+        raise Unsupported(f"{self.venue.exchange} {self.venue.market} can't tell what its key may do")
 
     def connect(self, installation: str | None = None) -> None:
         """Once, before anything else: learn what the venue is, refuse one that isn't ours."""

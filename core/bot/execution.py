@@ -276,7 +276,7 @@ class Executor:
             if price is not None:
                 prices[asset] = price
                 continue
-            text = f"A fee in {asset} could not be valued in {position.quote} ({why}): the profit of trade {position.trade or 1} is told without it"
+            text = f"A fee in {asset} could not be valued in {position.quote} ({why}): the profit of this trade is told without it"
             self._warn("fee", text, "warning")
         return tuple(replace(f, fee_quote=f.fee * prices[f.fee_asset]) if f.fee_asset in prices and f.trade_id not in known else f for f in fills)
 

@@ -43,12 +43,14 @@ def neat(value: Decimal | None, places: int = 12) -> Decimal | None:
 
 
 def cash(fills: Iterable[Mapping[str, Any]]) -> Decimal:
-    """Quote asset that the fills brought: sold − bought − fees taken in it."""
+    """Quote asset that the fills brought: sold − bought − fees taken in it − the worth of fees in a third coin."""
     total = ZERO
     for f in fills:
         total += amount(f.get("quote")) if f.get("side") == "SELL" else -amount(f.get("quote"))
         if f.get("fee_asset") == f.get("quote_asset"):
             total -= amount(f.get("fee"))
+        elif f.get("fee_asset") != f.get("base"):
+            total -= amount(f.get("fee_quote"))
     return total
 
 
@@ -70,7 +72,7 @@ def average(fills: Sequence[Mapping[str, Any]]) -> Decimal | None:
 
 def one_trade(number: int, fills: Sequence[Mapping[str, Any]], open_now: bool) -> dict[str, Any]:
     """A trade from its fills; `profit` is all cash of its fills, fees in the quote asset
-    taken off, null while it is open. Fees in other assets stand in `fees`, unconverted."""
+    and what a third coin's were worth taken off, null while it is open. `fees` are by asset."""
     first = fills[0]
     entry_side = first.get("side")
     entries = [f for f in fills if f.get("side") == entry_side]
