@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The yard for people without a browser: list, start, stop, restart, follow and close bots."""
+"""The yard for people without a browser: list, start, stop, restart, follow and close bots, and see to one by hand."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ from decimal import Decimal
 from typing import Any
 
 from core import config
+from core.bot.commands import CHOICES, MOST_SKIPPED
 from core.clock import wall_ms
-from core.errors import AlreadyRunning, BotyardError, SettingsError
+from core.errors import AlreadyRunning, BotyardError, Conflict, SettingsError
 from core.fleet import control
 from core.fleet.health import health, stuck_bound_ms
+from core.fleet.records import number
 from core.fleet.registry import Registry
 from core.model import plain
-from core.storage import Files, dumps
+from core.storage import Files, dumps, installation
 
 OK, FAILED, USAGE, RUNNING = 0, 1, 2, 3
+UNSAID: Any = object()  # not given, where null means something
 CODES = "exit codes: 0 done, 1 it failed (the message says why), 2 wrong arguments or settings, 3 it is already running"
 
 
@@ -46,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     ):
         one = commands.add_parser(name, parents=[common], help=text, epilog=CODES)
         one.add_argument("bot", type=_bot_id, metavar="N", help="the bot's number")
+    _by_hand(commands, common)
     stop = commands.add_parser("stop", parents=[common], help="stop a bot, or with --all every bot, the yard and the paper exchange", epilog=CODES)
     which = stop.add_mutually_exclusive_group(required=True)
     which.add_argument("bot", type=_bot_id, nargs="?", metavar="N", help="the bot's number")
@@ -55,6 +59,46 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true", help="go on showing new lines until Ctrl-C")
     logs.add_argument("-n", "--lines", type=_lines, default=50, metavar="COUNT", help="how many lines (50)")
     return main
+
+
+def _by_hand(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The verbs that a running bot follows and answers (core/bot/commands.py)."""
+
+    def one(name: str, text: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = commands.add_parser(name, parents=[common], help=text, epilog=CODES)
+        made.add_argument("bot", type=_bot_id, metavar="N", help="the bot's number")
+        return made
+
+    levels = one("levels", "move the stop loss or the target of its open position")
+    levels.add_argument("--stop-loss", type=_number, metavar="PRICE", help="the new stop loss, a price")
+    levels.add_argument("--take-profit", type=_target, default=UNSAID, metavar="PRICE", help="the new target, a price; none turns it off")
+    skip = one("skip", "leave out its next entry")
+    skip.add_argument("--entries", type=_entries, default=1, metavar="COUNT", help="how many of the next entries (1); 0 takes it back")
+    adopt = one("adopt", "bring coins of the account that belong to no bot under it")
+    adopt.add_argument("quantity", type=_number, metavar="QUANTITY", help="how many coins")
+    adopt.add_argument("--price", type=_number, metavar="PRICE", help="what one of them cost (the price now)")
+    mend = one("mend", "coins of it are missing: put its books right; also while it is stopped")
+    mend.add_argument("choice", choices=CHOICES, help="book: what happened to them; close: besides, its position ends and what is left is yours again")
+
+
+def _number(text: str) -> Decimal:
+    try:
+        found = number(text)
+    except ValueError:
+        found = Decimal(0)
+    if found <= 0:
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a number above 0")
+    return found
+
+
+def _target(text: str) -> Decimal | None:
+    return None if text == "none" else _number(text)
+
+
+def _entries(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text[:8]) > MOST_SKIPPED:
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a whole number from 0 to {MOST_SKIPPED}")
+    return int(text)
 
 
 def _bot_id(text: str) -> int:
@@ -168,8 +212,41 @@ def act(files: Files, settings: config.Settings, arguments: argparse.Namespace) 
     if arguments.command == "close":
         control.close_position(files, settings, bot, by)
         return {"bot": bot, "said": f"bot {bot} was told to close its position; follow it with: utils/yard.py logs {bot} -f"}
+    if arguments.command in ("levels", "skip", "adopt", "mend"):
+        return tell_bot(files, settings, arguments, by)
     done = control.stop_bot(files, settings, bot, by)
     return {"bot": bot, "warning": done["warning"], "said": f"bot {bot} is stopped" + (f"; {done['warning']}" if done["warning"] else "")}
+
+
+def tell_bot(files: Files, settings: config.Settings, arguments: argparse.Namespace, by: str) -> dict[str, Any]:
+    """Have a bot follow a command and wait for its word. Conflict where it refuses or doesn't run."""
+    command, bot = arguments.command, arguments.bot
+    data: dict[str, Any] = {}
+    if command == "levels":
+        data = {"stop_loss": arguments.stop_loss} if arguments.stop_loss is not None else {}
+        data |= {"take_profit": arguments.take_profit} if arguments.take_profit is not UNSAID else {}
+    elif command == "skip":
+        data = {"entries": arguments.entries}
+    elif command == "adopt":
+        data = {"quantity": arguments.quantity, "price": arguments.price}
+    else:
+        data = {"choice": arguments.choice}
+        if control.make_supervisor(files, settings).pid(bot) is None:
+            return {"bot": bot, "outcome": "done", "said": mend_stopped(files, settings, bot, arguments.choice, by)}
+    told = control.command_bot(files, settings, bot, command, by, data)
+    if told["outcome"] == "refused":
+        raise Conflict(f"bot {bot} did not do it: {told['text']}")
+    return {"bot": bot, "outcome": told["outcome"], "said": told["text"]}
+
+
+def mend_stopped(files: Files, settings: config.Settings, bot: int, choice: str, by: str) -> str:
+    ensure_packages()  # only this asks the exchange itself
+    from core.binance_client import BinanceClient
+    from core.fleet import books
+
+    exchange = BinanceClient(settings, Registry(files).bot(bot)["mode"])
+    exchange.connect(installation(files))
+    return books.mend_stopped(files, exchange, bot, choice, by)
 
 
 def stop_everything(files: Files, settings: config.Settings, as_json: bool) -> int:
@@ -208,6 +285,8 @@ def main(argv: list[str]) -> int:
         print(f"yard.py: {e}", file=sys.stderr)
         return USAGE if isinstance(e, SettingsError) else RUNNING if isinstance(e, AlreadyRunning) else FAILED
     said = done.pop("said")
+    if arguments.command in ("levels", "skip", "adopt", "mend"):
+        done["text"] = said
     print(dumps({"success": True, **done}) if arguments.json else said)
     return OK
 
