@@ -578,7 +578,8 @@ main>*{min-width:0}
 .pill.plain::before{display:none}
 .pill.good{background:var(--good-bg);color:var(--good)}.pill.bad{background:var(--bad-bg);color:var(--bad)}.pill.warn{background:var(--warn-bg);color:var(--warn)}.pill.info{background:var(--info-bg);color:var(--accent)}
 .tag{display:inline-block;border:1px solid var(--line);border-radius:6px;padding:0 6px;font-size:11.5px;font-weight:600;letter-spacing:.03em;text-transform:uppercase;color:var(--dim);white-space:nowrap}
-.tag.testnet{color:var(--warn);border-color:currentColor}.tag.live{color:var(--bad);border-color:currentColor}
+.tag.testnet{color:var(--warn);border-color:currentColor}.tag.live{background:var(--bad);color:var(--card);border-color:var(--bad)}
+tr.money{box-shadow:inset 4px 0 0 var(--bad)}
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}.dim{color:var(--dim)}
 .small{font-size:13px}.tiny{font-size:12px}.strong{font-weight:650}.nowrap{white-space:nowrap}.mono{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 .btn{border:1px solid var(--line);background:var(--card);border-radius:9px;padding:6px 12px;font-weight:600;font-size:14px;cursor:pointer;white-space:nowrap;display:inline-flex;align-items:center;gap:6px;justify-content:center}
@@ -671,6 +672,17 @@ details[open]>summary{margin-bottom:12px}
 .facts .fig .v{white-space:normal;overflow-wrap:anywhere;font-size:15.5px}
 .note{border-left:3px solid var(--line);padding:2px 0 2px 12px;color:var(--dim);font-size:14px;overflow-wrap:anywhere}
 .note.warn{border-color:var(--warn);color:var(--warn)}.note.bad{border-color:var(--bad);color:var(--bad)}
+.hands{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));gap:14px;align-items:start}
+.hands fieldset,.hands .missing{height:100%;align-content:start}
+.missing{grid-column:1/-1;display:grid;gap:10px;border-radius:10px;padding:14px 16px;background:var(--warn-bg)}
+.choice{display:grid;grid-template-columns:minmax(170px,auto) 1fr;gap:8px 14px;align-items:center}
+.row{display:flex;gap:10px;flex-wrap:wrap;align-items:center}
+.banner ul{margin:6px 0 0;padding-left:20px;font-weight:400}
+.banner .row{margin-top:10px}
+.checks{display:grid;gap:8px;margin:0;padding:0;list-style:none}
+.checks li{display:grid;grid-template-columns:auto 1fr;gap:2px 10px;align-items:baseline;font-size:14px}
+.checks .fix{grid-column:2;color:var(--dim);font-size:13px}
+fieldset.real{border-color:var(--bad)}fieldset.real legend{color:var(--bad)}
 footer{color:var(--dim);font-size:12.5px;padding-bottom:28px}
 footer .wrap{display:flex;gap:10px 24px;align-items:center;flex-wrap:wrap}
 footer p{flex:1;min-width:min(100%,320px)}
@@ -687,7 +699,7 @@ main.wrap{padding-top:14px;gap:14px}
 .bots td.c-bot,.bots td.c-sig,.bots td.c-act{grid-column:1/-1}
 .bots td.c-bot::before,.bots td.c-act::before{display:none!important}
 .bots .acts{display:flex}.bots .acts .btn{flex:1;padding:8px}
-.two{grid-template-columns:1fr}
+.two,.choice{grid-template-columns:1fr}
 .pad{padding:16px}
 .chart{height:280px}.equity{height:220px}
 .fig.big .v{font-size:21px}
@@ -710,6 +722,7 @@ main.wrap{padding-top:14px;gap:14px}
 <div id="broken" class="banner" role="alert" hidden></div>
 <div id="noyard" class="banner warn" role="status" hidden></div>
 <div id="unsent" class="banner warn" role="status" hidden></div>
+<div id="books" class="stack" hidden></div>
 <div id="home" class="live">
 <section id="totals" aria-label="Totals"></section>
 </div>
@@ -742,7 +755,19 @@ main.wrap{padding-top:14px;gap:14px}
 <div class="field"><label for="f-check_interval">Seconds between checks</label><input id="f-check_interval" name="check_interval" inputmode="numeric" placeholder="default"><span class="wrong" id="e-check_interval"></span></div>
 <div class="field"><label for="f-sizing">Sizing</label><select id="f-sizing" name="sizing"><option value="">default</option><option value="compound">compound: reinvest its own pot</option><option value="fixed">fixed: the same amount each time</option><option value="all_available">all available: the whole free balance</option></select><span class="wrong" id="e-sizing"></span></div>
 <div class="field"><label for="f-cooldown_checks">Checks skipped after a stop-out</label><input id="f-cooldown_checks" name="cooldown_checks" inputmode="numeric" placeholder="default"><span class="wrong" id="e-cooldown_checks"></span></div>
+<div class="field"><label for="f-trailing_stop_pct">Trailing stop, %</label><input id="f-trailing_stop_pct" name="trailing_stop_pct" inputmode="decimal" placeholder="off"><span class="hint">The stop follows the price, this far below its top.</span><span class="wrong" id="e-trailing_stop_pct"></span></div>
+<div class="field"><label for="f-trailing_activation_pct">Trailing begins at a gain of, %</label><input id="f-trailing_activation_pct" name="trailing_activation_pct" inputmode="decimal" placeholder="at once"><span class="wrong" id="e-trailing_activation_pct"></span></div>
+<div class="field"><label for="f-break_even_pct">Stop to the entry at a gain of, %</label><input id="f-break_even_pct" name="break_even_pct" inputmode="decimal" placeholder="off"><span class="wrong" id="e-break_even_pct"></span></div>
+<div class="field"><label for="f-time_stop_candles">Close after so many candles</label><input id="f-time_stop_candles" name="time_stop_candles" inputmode="numeric" placeholder="off"><span class="wrong" id="e-time_stop_candles"></span></div>
+<div class="field"><label for="f-protection">Where the stop lies</label><select id="f-protection" name="protection"><option value="">default</option><option value="exchange">at the exchange: it works while the bot is off</option><option value="bot">in the bot: it works while the bot runs</option></select><span class="wrong" id="e-protection"></span></div>
+<div class="field"><label for="f-max_spread_pct">No entry above a spread of, %</label><input id="f-max_spread_pct" name="max_spread_pct" inputmode="decimal" placeholder="default"><span class="wrong" id="e-max_spread_pct"></span></div>
+<div class="field"><label for="f-max_slippage_pct">No entry above a slippage of, %</label><input id="f-max_slippage_pct" name="max_slippage_pct" inputmode="decimal" placeholder="default"><span class="wrong" id="e-max_slippage_pct"></span></div>
 </div></details>
+<fieldset class="real" id="real" hidden><legend>Real money</legend>
+<p class="small" id="flight-note" role="status"></p>
+<ul class="checks" id="flight"></ul>
+<div class="field"><label for="f-confirm">Type LIVE to let this bot trade with real money</label><input id="f-confirm" autocomplete="off" spellcheck="false"><span class="wrong" id="e-confirm"></span></div>
+</fieldset>
 <label class="check" id="start-box"><input type="checkbox" id="f-start" checked> Start it right away</label>
 <p class="banner" id="form-error" role="alert" hidden></p>
 <div class="foot"><button type="button" class="btn" id="cancel">Cancel</button><button class="btn primary" id="save">Create bot</button></div>
@@ -837,6 +862,7 @@ async function poll() {
     lastGood = Date.now(); failing = "";
     $("broken").hidden = true;
     render();
+    watchBooks();
     if (detail) await detail.refresh();
   } catch (e) {
     if (e instanceof ApiError && !e.unreachable) { $("broken").hidden = false; $("broken").textContent = e.message; if (e.status !== 404) failing = "error"; lastGood = lastGood || 0; }
@@ -926,6 +952,8 @@ function alertsCell(b) {
   const out = [];
   if (b.errors) out.push(h("span", {class: "pill bad plain", title: tip}, plural(b.errors, "error")));
   if (b.warnings) out.push(h("span", {class: "pill warn plain", title: tip}, plural(b.warnings, "warning")));
+  if (b.missing) out.push(h("button", {class: "pill warn plain btn quiet", title: b.missing, "aria-label": "Coins of " + b.name + " are missing: choose what to do", on: {click: () => { location.hash = "bot/" + b.id; }}}, "coins missing"));
+  if (b.skip_entries) out.push(h("span", {class: "pill plain", title: "As asked for by hand"}, b.skip_entries === 1 ? "skips the next entry" : "skips " + b.skip_entries + " entries"));
   if (b.unresolved) out.push(h("span", {class: "pill warn plain", title: "An order's outcome is being asked for"}, "order unclear"));
   return out.length ? h("div", {class: "meta"}, out) : h("span", {class: "dim"}, "none");
 }
@@ -975,13 +1003,14 @@ function render() {
     let r = rows.get(b.id);
     if (!r) rows.set(b.id, r = newRow());
     if ($("bots").children[i] !== r.node) $("bots").insertBefore(r.node, $("bots").children[i] || null);
+    r.node.className = b.mode === "live" ? "money" : "";
     cell(r.bot, [b.name, b.symbol, b.strategy, b.mode, b.id], () => [h("button", {class: "name", on: {click: () => { location.hash = "bot/" + b.id; }}}, b.name), h("div", {class: "meta small dim"}, h("span", {class: "strong"}, b.symbol), "·", h("span", {}, b.strategy), modeTag(b.mode))]);
     cell(r.state, [b.status, b.guarded, b.why], () => { r.count = h("div", {class: "tiny dim"}); return [h("div", {class: "meta"}, statePills(b)), r.count, b.why ? h("div", {class: "tiny clip " + (["crashed", "stuck"].includes(b.status) ? "bad" : "dim"), title: b.why}, b.why) : null]; });
     r.count.textContent = countdown(b);
     cell(r.pos, [b.position && {...b.position, price_wall: 0}, b.dust, b.state_error], () => positionCell(b));
     cell(r.sig, [b.last_signal, b.why_no_trade], () => signalCell(b));
     cell(r.profit, [b.profit, b.profit_pct, b.trades, b.win_rate, b.quote], () => [h("div", {class: "strong " + tone(b.profit)}, signed(b.profit), b.quote ? h("span", {class: "dim tiny"}, " " + b.quote) : null), b.trades ? [h("div", {class: "small " + tone(b.profit)}, percent(b.profit_pct)), h("div", {class: "tiny dim"}, plural(b.trades, "trade") + (isNum(b.win_rate) ? ", " + Math.round(b.win_rate) + "% won" : ""))] : h("div", {class: "tiny dim"}, "no trades yet")]);
-    cell(r.alerts, [b.errors, b.warnings, b.problems, b.notices, b.unresolved], () => alertsCell(b));
+    cell(r.alerts, [b.errors, b.warnings, b.problems, b.notices, b.unresolved, b.missing, b.skip_entries], () => alertsCell(b));
     cell(r.act, [b.status, b.wanted, b.name, busy.has(b.id)], () => buttons(b));
   });
   for (const [id, r] of rows) if (!seen.has(id)) { r.node.remove(); rows.delete(id); }
@@ -1010,7 +1039,11 @@ async function act(key, work, good) {
   catch (e) { toast(e.message, true); return null; }
   finally { busy.delete(key); if (view) render(); if (detail) detail.head(); poll(); }
 }
-function startBot(id) { const b = find(id); return act(id, () => api("/api/bot/" + id + "/start", {method: "POST", body: {}, timeout: 40000}), b.name + " has been started."); }
+async function startBot(id) {
+  const b = find(id);
+  if (b.mode === "live" && !await ask("Start " + b.name + " with real money?", "It buys and sells " + b.symbol + " on your real account by itself, with " + amount(b.trade_amount) + " " + (b.quote || "") + " at first.", "Start with real money", true)) return null;
+  return act(id, () => api("/api/bot/" + id + "/start", {method: "POST", body: {}, timeout: 40000}), b.name + " has been started.");
+}
 async function stopBot(id) {
   const b = find(id);
   if (b.position && !await ask("Stop " + b.name + "?", "It holds " + quantity(b.position.quantity) + " of " + b.symbol + ". The position stays open" + (b.position.protection === "exchange" ? "; its stop lies at the exchange." : ", and nobody watches its stop until you start the bot again."), "Stop it", true)) return;
@@ -1035,9 +1068,42 @@ $("stop-all").onclick = async () => {
 $("logout").onclick = async () => { await fetch("/logout", {method: "POST", redirect: "manual"}).catch(() => null); location.href = "/login"; };
 $("alert-test").onclick = () => act("alert", () => api("/api/send_alert", {method: "POST", body: {}}), a => a.note);
 
+// --- books and account ---------------------------------------------------------------------------------
+const books = {}, booksAt = {};
+const booksNode = $("books");
+async function checkBooks(mode) {
+  booksAt[mode] = Date.now();
+  try { books[mode] = await api("/api/reconcile?mode=" + encodeURIComponent(mode), {timeout: 30000}); drawBooks(); }
+  catch (e) { /* the exchange can't be asked now, or bots trade just now: what was known stays, the next minute asks again */ }
+}
+function watchBooks() {
+  for (const mode of view.settings.modes) {
+    const b = view.balances[mode];
+    if (view.bots.some(x => x.mode === mode) && b && b.assets && !b.error && Date.now() - (booksAt[mode] || 0) > 60000) checkBooks(mode);
+  }
+}
+function drawBooks() {
+  const open = Object.entries(books).filter(([, r]) => !r.agree && r.differences.length);
+  booksNode.hidden = !open.length;
+  cell(booksNode, open, () => open.map(([mode, r]) => {
+    const own = r.proposals.filter(p => p.bot_id), outside = r.proposals.filter(p => p.kind === "acknowledge");
+    return h("div", {class: "banner warn", role: "status"},
+      "The account (" + mode + ") and the bots' books differ",
+      h("ul", {}, r.differences.map(d => h("li", {}, d.asset + ": the account holds " + quantity(d.wallet) + ", the books say " + quantity(d.books) + " (" + (d.foreign > 0 ? "+" : "−") + quantity(Math.abs(d.foreign)) + ")"))),
+      own.length ? h("ul", {}, own.map(p => h("li", {}, p.text, " ", h("a", {href: "#bot/" + p.bot_id}, "Choose what to do")))) : null,
+      r.unsettled.length ? h("p", {class: "small"}, "An order of bot " + r.unsettled.join(", ") + " is not booked yet; what to do is told afterwards.") : null,
+      outside.length ? h("div", {class: "row"}, h("button", {class: "btn quiet", on: {click: () => takeIn(mode, outside)}}, "Take deposits and withdrawals into the books")) : null);
+  }));
+}
+async function takeIn(mode, list) {
+  if (!await ask("Were these yours?", list.map(p => (p.amount > 0 ? "+" : "−") + quantity(Math.abs(p.amount)) + " " + p.asset).join(", ") + ": taken into the books of the " + mode + " account as deposits and withdrawals. Do so only when you know where they come from.", "They were mine")) return;
+  const done = await act("books", () => api("/api/reconcile", {method: "POST", body: {mode, kinds: ["acknowledge"]}, timeout: 40000}), r => r.agree ? "Books and account agree." : "Taken in; some difference is left.");
+  if (done) await checkBooks(mode);
+}
+
 // --- the form ----------------------------------------------------------------------------------------
 let editing = null, picked = [], marked = -1, searchTimer = 0, searchNo = 0;
-const FIELDS = ["name", "mode", "symbol", "trade_amount", "strategy", "stop_loss_pct", "take_profit_pct", "timeframe", "check_interval", "sizing", "cooldown_checks"];
+const FIELDS = ["name", "mode", "symbol", "trade_amount", "strategy", "stop_loss_pct", "take_profit_pct", "timeframe", "check_interval", "sizing", "cooldown_checks", "protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles", "max_spread_pct", "max_slippage_pct"];
 for (const t of ["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d"]) $("f-timeframe").append(h("option", {value: t}, t));
 function wrong(field, text) {
   const e = $("e-" + field), f = $("f-" + field);
@@ -1047,7 +1113,7 @@ function wrong(field, text) {
   else if (text && field === "params") $("params").open = true;
   return true;
 }
-function clearWrong() { for (const f of [...FIELDS, "params"]) wrong(f, ""); $("form-error").hidden = true; }
+function clearWrong() { for (const f of [...FIELDS, "params", "confirm"]) wrong(f, ""); $("form-error").hidden = true; }
 function showWrong(message) {
   let first = null;
   const rest = [];
@@ -1070,6 +1136,7 @@ async function openForm(bot) {
   fill($("f-strategy"), h("option", {value: ""}, "Loading…"));
   if (bot) for (const f of FIELDS) if (f !== "strategy") $("f-" + f).value = bot[f] === null || bot[f] === undefined ? "" : String(bot[f]);
   $("edit").showModal(); $("f-name").focus();
+  modeChosen();
   try { strategies = await api("/api/strategies", {timeout: 30000}); }
   catch (e) { $("form-error").textContent = e.message; $("form-error").hidden = false; fill($("f-strategy")); return; }
   fill($("f-strategy"), h("option", {value: ""}, "Choose…"), strategies.strategies.map(s => h("option", {value: s.key}, s.title || s.key)));
@@ -1132,7 +1199,34 @@ $("f-symbol").addEventListener("keydown", e => {
   else if (e.key === "Enter" && open && marked >= 0) { e.preventDefault(); choose(picked[marked]); }
   else if (e.key === "Escape" && open) { e.preventDefault(); e.stopPropagation(); hideCoins(); }
 });
-$("f-mode").addEventListener("change", hideCoins);
+$("f-mode").addEventListener("change", () => { hideCoins(); modeChosen(); });
+let flightNo = 0, flightTimer = 0;
+function modeChosen() {
+  const real = $("f-mode").value === "live";
+  $("real").hidden = !real; flightNo++;
+  if (!real) return;
+  fill($("flight")); preflight();
+}
+function chosenParams() {
+  const params = {};
+  for (const n of document.querySelectorAll("#param-list [data-param]")) { const v = n.value.trim(); if (v !== "") params[n.dataset.param] = n.dataset.type === "bool" ? v === "true" : v; }
+  return params;
+}
+const CHECKS = {ok: ["good", "right"], warn: ["warn", "mind"], fail: ["bad", "not right"]};
+async function preflight() {
+  const no = ++flightNo, given = editing ? {id: editing.id} : {};
+  for (const f of FIELDS) { const v = $("f-" + f).value.trim(); if (v !== "") given[f] = v; }
+  const params = chosenParams();
+  if (Object.keys(params).length) given.params = params;
+  $("flight-note").textContent = "Looking whether all is right…";
+  try {
+    const told = await api("/api/preflight", {method: "POST", body: given, timeout: 40000});
+    if (no !== flightNo) return;
+    $("flight-note").textContent = told.ready ? "Before it trades with real money: all that can be checked is right." : "Before it trades with real money, this must be put right:";
+    fill($("flight"), told.checks.map(c => { const [cls, word] = CHECKS[c.ok] || CHECKS.warn; return h("li", {}, h("span", {class: "pill plain " + cls}, word), h("span", {}, h("b", {}, c.name.replaceAll("_", " ")), ": " + c.text), c.remedy && c.ok !== "ok" ? h("span", {class: "fix"}, c.remedy) : null); }));
+  } catch (e) { if (no === flightNo) { $("flight-note").textContent = e.message; fill($("flight")); } }
+}
+$("form").addEventListener("change", e => { if (!$("real").hidden && e.target.id !== "f-mode" && e.target.id !== "f-confirm") { clearTimeout(flightTimer); flightTimer = setTimeout(preflight, 300); } });
 $("new").onclick = $("new2").onclick = () => openForm(null);
 $("cancel").onclick = () => $("edit").close();
 $("form").onsubmit = async event => {
@@ -1143,8 +1237,7 @@ $("form").onsubmit = async event => {
     if (editing) { const old = editing[f] === null || editing[f] === undefined ? "" : String(editing[f]); if (v !== old) sent[f] = v === "" ? null : v; }
     else if (v !== "") sent[f] = v;
   }
-  const params = {};
-  for (const n of document.querySelectorAll("#param-list [data-param]")) { const v = n.value.trim(); if (v !== "") params[n.dataset.param] = n.dataset.type === "bool" ? v === "true" : v; }
+  const params = chosenParams();
   const before = editing && editing.params || {};
   const same = JSON.stringify(Object.entries(params).map(([k, v]) => [k, String(v)]).sort()) === JSON.stringify(Object.entries(before).map(([k, v]) => [k, String(v)]).sort());
   if (!same && (strategies || Object.keys(params).length)) sent.params = params;
@@ -1152,8 +1245,10 @@ $("form").onsubmit = async event => {
   for (const [f, what] of [["name", "Give it a name."], ["symbol", "Choose a coin."], ["trade_amount", "Say how much it may spend."], ["strategy", "Choose a strategy."]]) if (!$("f-" + f).value.trim()) { wrong(f, what); missing = missing || $("f-" + f); }
   const a = $("f-trade_amount").value.trim();
   if (a && !/^\d+(\.\d+)?$/.test(a)) { wrong("trade_amount", "This must be a plain number such as 100 or 99.5."); missing = missing || $("f-trade_amount"); }
+  if ($("f-mode").value === "live" && !(editing && editing.mode === "live") && $("f-confirm").value.trim() !== "LIVE") { wrong("confirm", "Type LIVE, in capitals."); missing = missing || $("f-confirm"); }
   if (missing) { missing.focus(); return; }
   if (editing && !Object.keys(sent).length) { $("edit").close(); return; }
+  if ($("f-mode").value === "live" && $("f-confirm").value.trim()) sent.confirm = $("f-confirm").value.trim();
   $("save").disabled = true;
   try {
     if (editing) {
@@ -1178,6 +1273,113 @@ function table(heads, list, make, nothing) {
   return h("table", {}, h("thead", {}, h("tr", {}, heads.map(t => h("th", {scope: "col", class: t.startsWith("#") ? "num" : ""}, t.replace("#", ""))))), h("tbody", {}, list.map(x => h("tr", {}, make(x)))));
 }
 const td = (v, cls) => h("td", {class: cls || ""}, v);
+const plainNumber = n => !isNum(n) ? "" : /e/.test(String(n)) ? n.toFixed(20).replace(/\.?0+$/, "") : String(n);
+const gap = (to, from) => { const x = (to / from - 1) * 100; return percent(x) + " from the price"; };
+// What a person does to a position. Built once: what is being typed stays while the bot goes on.
+class Hands {
+  constructor(id) {
+    this.id = id; this.bot = null; this.unclaimed = null;
+    const input = (id, label, hint, more) => {
+      const node = h("input", {id, inputMode: "decimal", autocomplete: "off", "aria-describedby": id + "-hint " + id + "-wrong", ...more}), told = h("span", {class: "hint", id: id + "-hint"}, hint), bad = h("span", {class: "wrong", id: id + "-wrong", role: "alert"});
+      node.addEventListener("input", () => { node.dirty = true; node.removeAttribute("aria-invalid"); bad.textContent = ""; this.hints(); });
+      return {node, told, bad, box: h("div", {class: "field"}, h("label", {htmlFor: id}, label), node, told, bad)};
+    };
+    const button = (id, text, work, cls) => h("button", {id, class: "btn quiet " + (cls || ""), type: "button", on: {click: work}}, text);
+    const enter = work => ({keydown: e => { if (e.key === "Enter") { e.preventDefault(); work(); } }});
+    this.stop = input("hand-stop", "Stop loss, a price", "");
+    this.target = input("hand-target", "Target, a price", "", {placeholder: "no target"});
+    this.move = button("hand-move", "Move", () => this.moveLevels());
+    this.reset = button("hand-reset", "As they are", () => { this.forget(this.stop, this.target); this.update(this.bot, this.unclaimed); }, "ghost");
+    this.levels = h("fieldset", {}, h("legend", {}, "Stop and target"), h("div", {class: "two"}, this.stop.box, this.target.box), h("div", {class: "row"}, this.move, this.reset));
+    this.skipText = h("p", {class: "small"});
+    this.skip = button("hand-skip", "Skip the next entry", () => this.send("skip", {entries: this.bot.skip_entries + 1}));
+    this.back = button("hand-back", "Take it back", () => this.send("skip", {entries: 0}), "ghost");
+    this.skips = h("fieldset", {}, h("legend", {}, "Entries"), this.skipText, h("div", {class: "row"}, this.skip, this.back));
+    this.count = input("hand-quantity", "How many", "");
+    this.cost = input("hand-cost", "What one cost", "Empty: the price now", {placeholder: "price now"});
+    this.bring = button("hand-adopt", "Bring under this bot", () => this.adopt());
+    this.coinText = h("p", {class: "small"});
+    this.coins = h("fieldset", {}, h("legend", {}, "Bring coins under this bot"), this.coinText, h("div", {class: "two"}, this.count.box, this.cost.box), h("div", {class: "row"}, this.bring));
+    for (const f of [this.stop, this.target]) f.node.addEventListener("keydown", enter(() => this.moveLevels()).keydown);
+    for (const f of [this.count, this.cost]) f.node.addEventListener("keydown", enter(() => this.adopt()).keydown);
+    this.missingText = h("p", {class: "small"});
+    this.mendStop = button("mend-stop", "Stop the bot", () => stopBot(this.id), "danger");
+    this.mendBook = button("mend-book", "Book what happened", () => this.mend("book"));
+    this.mendClose = button("mend-close", "Close the book", () => this.mend("close"));
+    this.missing = h("div", {class: "missing", role: "group", "aria-label": "Coins are missing"}, h("h3", {class: "warn"}, "Coins of this bot are missing"), this.missingText,
+      h("div", {class: "choice small"}, this.mendBook, h("span", {}, "A sale made by hand is booked as a sale of this bot, at its price; coins that left without one are written off as a loss. The bot goes on with what is left."),
+        this.mendClose, h("span", {}, "The same, and then the position ends: coins that are left are yours again, valued at the price now. Nothing is sold."),
+        this.mendStop, h("span", {}, "Nothing is booked. Choose later, or bring the coins back and start it again.")));
+    this.note = h("p", {class: "note small"});
+    this.grid = h("div", {class: "hands"}, this.missing, this.levels, this.skips, this.coins);
+    this.root = h("section", {class: "card pad sum", "aria-label": "By hand"}, h("h2", {}, "By hand"), this.note, this.grid);
+  }
+  forget(...fields) { for (const f of fields) { f.node.dirty = false; f.node.removeAttribute("aria-invalid"); f.bad.textContent = ""; } }
+  update(b, unclaimed) {
+    if (!b) return;
+    this.bot = b; this.unclaimed = unclaimed;
+    const p = b.position, runs = alive(b), off = !runs || busy.has(b.id), free = unclaimed && unclaimed.amount > 0;
+    this.note.hidden = runs; this.note.textContent = "The bot does these things itself: start it first." + (b.missing ? " Only its books can be mended while it is stopped." : "");
+    this.missing.hidden = !b.missing; this.levels.hidden = !p; this.coins.hidden = !free;
+    if (this.missingText.textContent !== (b.missing || "")) this.missingText.textContent = b.missing || "";
+    if (p) for (const [f, value] of [[this.stop, p.stop_loss], [this.target, p.take_profit]]) if (!f.node.dirty && document.activeElement !== f.node) f.node.value = plainNumber(value);
+    const n = b.skip_entries, words = n === 0 ? "It takes its next entry when its strategy says so." : n === 1 ? "Its next entry is left out, as asked for by hand." : "Its next " + n + " entries are left out, as asked for by hand.";
+    if (this.skipText.textContent !== words) this.skipText.textContent = words;
+    this.skip.textContent = n ? "Skip one more" : "Skip the next entry"; this.back.hidden = !n;
+    if (free) { const told = quantity(unclaimed.amount) + " " + unclaimed.asset + " in the account belong to no bot. Brought under this one, they are sold by its stop, its target and its strategy."; if (this.coinText.textContent !== told) this.coinText.textContent = told; }
+    for (const node of [this.move, this.skip, this.back, this.bring, this.stop.node, this.target.node, this.count.node, this.cost.node]) node.disabled = off;
+    this.mendBook.disabled = this.mendClose.disabled = busy.has(b.id);
+    this.mendStop.disabled = off;
+    this.hints();
+  }
+  hints() {
+    const p = this.bot && this.bot.position;
+    if (!p) return;
+    for (const f of [this.stop, this.target]) {
+      const v = f.node.value.trim() === "" ? NaN : Number(f.node.value), told = isNum(v) && isNum(p.price) && p.price > 0 ? gap(v, p.price) : f === this.target ? "Empty: no target" : "";
+      if (f.told.textContent !== told) f.told.textContent = told;
+    }
+    this.reset.hidden = !this.stop.node.dirty && !this.target.node.dirty;
+  }
+  number(f, empty) {
+    const v = f.node.value.trim();
+    if (v === "" && empty !== undefined) return {value: empty};
+    if (/^\d*\.?\d+$/.test(v) && Number(v) > 0) return {value: v};
+    f.node.setAttribute("aria-invalid", "true"); f.bad.textContent = "This must be a plain number such as 100 or 99.5."; f.node.focus();
+    return null;
+  }
+  send(command, body) {
+    return act(this.id, () => api("/api/bot/" + this.id + "/" + command, {method: "POST", body, timeout: 40000}), a => a.outcome === "waiting" ? a.text[0].toUpperCase() + a.text.slice(1) + "." : this.bot.name + ": " + a.text + ".");
+  }
+  async moveLevels() {
+    if (this.move.disabled) return;
+    const p = this.bot.position, body = {}, short = p.side === "SHORT";
+    const stop = this.number(this.stop), target = stop && this.number(this.target, null);
+    if (!stop || !target) return;
+    if (Number(stop.value) !== p.stop_loss) body.stop_loss = stop.value;
+    if ((target.value === null ? null : Number(target.value)) !== p.take_profit) body.take_profit = target.value;
+    if (!Object.keys(body).length) { toast("Stop and target are as you have them already."); return; }
+    if (body.stop_loss !== undefined || body.take_profit === null) {
+      const at = body.stop_loss === undefined ? p.stop_loss : Number(body.stop_loss), result = (at - p.entry_price) * p.quantity * (short ? -1 : 1), wider = isNum(p.stop_loss) && (short ? at > p.stop_loss : at < p.stop_loss);
+      const words = (body.stop_loss !== undefined ? "The stop moves from " + price(p.stop_loss) + " to " + price(at) + (wider ? ": more may be lost than before. " : ". ") : "") + "If the stop fires there, this position ends with about " + signed(result) + " " + (this.bot.quote || "") + ", before fees." + (body.take_profit === null ? " There is no target any more." : "");
+      if (!await ask("Move the levels of " + this.bot.name + "?", words, "Move", wider)) return;
+    }
+    if (await this.send("levels", body)) this.forget(this.stop, this.target);
+  }
+  async adopt() {
+    if (this.bring.disabled) return;
+    const count = this.number(this.count), cost = count && this.number(this.cost, null);
+    if (!count || !cost) return;
+    if (Number(count.value) > this.unclaimed.amount) { this.count.node.setAttribute("aria-invalid", "true"); this.count.bad.textContent = "At most " + quantity(this.unclaimed.amount) + "."; this.count.node.focus(); return; }
+    if (!await ask("Bring " + count.value + " " + this.unclaimed.asset + " under " + this.bot.name + "?", "They become part of its position, at " + (cost.value === null ? "the price now" : cost.value + " each") + ". From then on the bot sells them by its own rules.", "Bring them in", true)) return;
+    if (await this.send("adopt", {quantity: count.value, price: cost.value})) { this.count.node.value = this.cost.node.value = ""; this.forget(this.count, this.cost); }
+  }
+  async mend(choice) {
+    const title = choice === "book" ? "Book what happened to the coins of " + this.bot.name + "?" : "Close the book of " + this.bot.name + "'s position?";
+    if (!await ask(title, choice === "book" ? "Its position gets smaller by what is missing, and its profit changes by what a sale brought." : "Its position ends without a sale; what is left of its coins is yours to look after.", choice === "book" ? "Book it" : "Close the book", true)) return;
+    if (await this.send("mend", {choice})) checkBooks(this.bot.mode);
+  }
+}
 class Detail {
   constructor(id) {
     this.id = id; this.tab = "trades"; this.cursor = null; this.data = null; this.frame = ""; this.n = 0;
@@ -1190,7 +1392,7 @@ class Detail {
     this.pane = h("div", {class: "pane", id: "pane", role: "tabpanel", tabIndex: 0});
     this.tabs = h("div", {class: "tabs", role: "tablist", "aria-label": "Details"});
     this.root = h("div", {}, h("div", {class: "head"}, h("button", {class: "btn quiet", on: {click: () => { location.hash = ""; }}}, "← All bots")),
-      this.headNode,
+      this.headNode, (this.hands = new Hands(id)).root,
       h("div", {class: "grid2"}, h("section", {class: "card", "aria-label": "Price"}, h("div", {class: "pad head"}, h("h2", {}, "Price"), this.frameNode = h("span", {class: "dim small"}), h("span", {class: "grow"}), h("div", {}, this.select)), this.chartNote, this.chartBox),
         h("section", {class: "card", "aria-label": "Equity"}, h("div", {class: "pad head"}, h("h2", {}, "Equity")), this.equityNote, this.equityBox)),
       h("section", {class: "card", "aria-label": "Records"}, this.tabs, this.pane));
@@ -1228,12 +1430,14 @@ class Detail {
     const b = find(this.id) || this.bot;
     if (!b) return;
     const p = b.position;
-    cell(this.headNode, [b.name, b.status, b.guarded, b.why, p && {...p, price_wall: 0}, b.profit, b.trades, b.last_signal, b.why_no_trade, b.notices, b.problems, busy.has(b.id), b.trade_amount, b.win_rate], () => [
+    this.hands.update(b, this.data && this.data.unclaimed);
+    cell(this.headNode, [b.name, b.status, b.guarded, b.why, p && {...p, price_wall: 0}, b.profit, b.trades, b.last_signal, b.why_no_trade, b.notices, b.missing, b.problems, busy.has(b.id), b.trade_amount, b.win_rate], () => [
       h("div", {class: "top"}, h("h2", {class: "clip"}, b.name), modeTag(b.mode), statePills(b), this.count = h("span", {class: "small dim"}), h("span", {class: "grow"}), buttons(b)),
       h("div", {class: "small dim"}, b.symbol + " · " + b.strategy + " · " + amount(b.trade_amount) + " " + (b.quote || "") + " a trade at first"),
       b.why ? h("p", {class: "note " + (["crashed", "stuck"].includes(b.status) ? "bad" : "")}, b.why) : null,
       p && p.unwatched ? h("p", {class: "note bad"}, "The bot does not run and its stop does not lie at the exchange: nobody watches this position.") : null,
-      b.notices.map(n => h("p", {class: "note warn"}, n)),
+      b.mode === "live" ? h("p", {class: "note bad strong"}, "This bot trades with real money.") : null,
+      b.notices.filter(n => n !== b.missing).map(n => h("p", {class: "note warn"}, n)),
       h("div", {class: "facts"},
         fig("Profit", signed(b.profit) + (b.trades ? " (" + percent(b.profit_pct) + ")" : ""), tone(b.profit)),
         fig("Trades", b.trades ? b.trades + ", " + Math.round(b.win_rate) + "% won" : "none yet"),
