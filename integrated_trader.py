@@ -253,11 +253,15 @@ def main(argv: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     try:
         lock.acquire()
+        # Before any heavy import, so that whatever happens from here on leaves a trace.
+        botlog.open_log(files.path(f"bot_{bot_id}.log"), settings.log_level, settings.secrets())
     except AlreadyRunning as e:
         print(f"Bot {bot_id} is already running as process {e.pid or 'unknown'}; nothing was started.", file=sys.stderr)
         return EXIT_ALREADY_RUNNING
-    # Before any heavy import, so that whatever happens from here on leaves a trace.
-    botlog.open_log(files.path(f"bot_{bot_id}.log"), settings.log_level, settings.secrets())
+    except OSError as e:
+        text = f"{e.filename or settings.home} can't be written ({e.strerror or e}). Free the disk or mend the folder's rights, then start again"
+        print(f"Bot {bot_id}: {text}; nothing was started.", file=sys.stderr)
+        return EXIT_STATE_UNREADABLE
     state = status.Status(files, bot_id)
     signals = Signals(state)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)

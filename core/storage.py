@@ -148,6 +148,13 @@ class Files:
     def remedy(self, path: Path) -> str:
         previous = path.with_name(path.name + ".prev")
         if previous.exists():
+            try:
+                readable = isinstance(loads(previous.read_bytes()), dict)
+            except (OSError, ValueError, RecursionError):
+                readable = False
+            if not readable:
+                both = f"{path.name} and {previous.name}"
+                return f"The previous copy can't be read either: restore {path.name} from a backup, or, if nothing is open at the exchange, move {both} away."
             return f"Compare it with the previous copy: if that is right, copy it back (cp {previous.name} {path.name}) and start again."
         return f"Restore {path.name} from a backup, or, if nothing is open at the exchange, move it away and start again."
 
