@@ -1,0 +1,128 @@
+"""All processes of a host share one account of request weight."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+from pathlib import Path
+
+import pytest
+
+from core.account.budget import MINUTE_MS, RESUME_MS, SHARES, Budget
+from core.errors import RateLimited
+
+START = 1_700_000_040_000  # the beginning of a minute
+
+
+class Wall:
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def used_up(budget: Budget, priority: str, weight: int = 20) -> int:
+    """Take until it is refused; how much was granted."""
+    granted = 0
+    try:
+        while True:
+            budget.take(weight, priority)  # type: ignore[arg-type]
+            granted += weight
+    except RateLimited:
+        return granted
+
+
+def test_the_page_stops_before_entries_and_entries_before_exits(tmp_path: Path) -> None:
+    wall = Wall()
+    one, other = (Budget(tmp_path / "b.db", "api.example", wall) for _ in range(2))
+    assert used_up(one, "page") == 6000 * SHARES["page"]
+    assert used_up(other, "entry") == pytest.approx(6000 * (SHARES["entry"] - SHARES["page"]))
+    assert used_up(one, "exit") == pytest.approx(6000 * (SHARES["exit"] - SHARES["entry"]), abs=20)
+    with pytest.raises(RateLimited) as refused:
+        other.take(1, "entry")
+    assert refused.value.retry_after_s == 60
+    wall.now += MINUTE_MS
+    other.take(1, "entry")
+
+
+def test_what_the_exchange_says_of_the_used_weight_counts_for_everyone(tmp_path: Path) -> None:
+    wall = Wall()
+    one, other = (Budget(tmp_path / "b.db", "api.example", wall) for _ in range(2))
+    one.take(1, "exit")
+    one.told(200, {"X-MBX-USED-WEIGHT-1M": "5900"})
+    with pytest.raises(RateLimited):
+        other.take(1, "exit")
+    assert other.state()["used"] == 5900
+
+
+def test_a_limit_that_the_exchange_names_counts_and_another_host_has_its_own(tmp_path: Path) -> None:
+    wall = Wall()
+    one, far = Budget(tmp_path / "b.db", "api.example", wall), Budget(tmp_path / "b.db", "other.example", wall)
+    one.learn(100)
+    assert used_up(one, "exit", 1) == 95
+    far.take(50, "page")
+    assert far.state()["limit"] == 6000
+
+
+@pytest.mark.parametrize("status", [418, 429])
+def test_one_ban_silences_everyone_until_its_end_and_then_no_burst_follows(tmp_path: Path, status: int) -> None:
+    wall = Wall()
+    budgets = [Budget(tmp_path / "b.db", "api.example", wall) for _ in range(10)]
+    budgets[0].take(1, "exit")
+    budgets[0].told(status, {}, 120.0)
+    for budget in budgets:
+        with pytest.raises(RateLimited) as refused:
+            budget.take(1, "exit")
+        assert refused.value.retry_after_s == 120
+    wall.now += 120_000
+    at_once = sum(used_up(b, "exit", 1) for b in budgets)
+    assert 0 < at_once <= 6000 / 60
+    wall.now += 1000
+    assert sum(used_up(b, "exit", 1) for b in budgets) <= 6000 / 60
+    wall.now += RESUME_MS
+    assert used_up(budgets[3], "exit", 1) > 1000
+
+
+def test_a_later_shorter_ban_does_not_shorten_the_first(tmp_path: Path) -> None:
+    wall = Wall()
+    one = Budget(tmp_path / "b.db", "api.example", wall)
+    one.told(418, {}, 300.0)
+    one.told(429, {}, 5.0)
+    assert one.state()["banned_until_wall_ms"] == START + 300_000
+
+
+def _many(path: str, seed: int, granted: multiprocessing.Queue[int]) -> None:
+    budget, draw = Budget(path, "api.example", lambda: START), random.Random(seed)
+    total = 0
+    for _ in range(200):
+        weight = draw.choice((1, 2, 4, 20))
+        try:
+            budget.take(weight, "exit")
+        except RateLimited:
+            continue
+        total += weight
+    granted.put(total)
+
+
+def test_many_processes_together_never_take_more_than_the_limit(tmp_path: Path) -> None:
+    first = Budget(tmp_path / "b.db", "api.example", lambda: START)
+    first.learn(2000)
+    context = multiprocessing.get_context("fork")
+    granted: multiprocessing.Queue[int] = context.Queue()
+    workers = [context.Process(target=_many, args=(str(tmp_path / "b.db"), seed, granted)) for seed in range(6)]
+    for worker in workers:
+        worker.start()
+    total = sum(granted.get(timeout=60) for _ in workers)
+    for worker in workers:
+        worker.join(30)
+    assert total == first.state()["used"] and 2000 * 0.95 - 20 <= total <= 2000 * 0.95
+
+
+def test_a_database_that_can_not_be_used_keeps_nobody_from_getting_out(tmp_path: Path) -> None:
+    (tmp_path / "b.db").write_text("this is no database, and far from one" * 100)
+    budget = Budget(tmp_path / "b.db", "api.example", Wall())
+    for _ in range(3):
+        budget.take(20, "exit")
+        budget.told(200, {"X-MBX-USED-WEIGHT-1M": "20"})
+    assert budget.state() == {}
