@@ -119,7 +119,8 @@ class Param:
 class MarketView:
     """All that a strategy which manages its own position is shown of the market.
 
-    `price` and the free balances are Decimals in the quote and base asset. `series` holds
+    `price` and the free balances are Decimals in the quote and base asset; `room` is what entries
+    may still cost in the quote asset (None: as much as is free), more is refused. `series` holds
     the named series that the strategy declared in `needs`, as they were known at `market_ms`.
     """
 
@@ -130,6 +131,7 @@ class MarketView:
     free_quote: Decimal
     free_base: Decimal
     series: Mapping[str, SeriesValue] = field(default_factory=dict)
+    room: Decimal | None = None
 
 
 def frame(rows: Iterable[KlineRow]) -> pd.DataFrame:

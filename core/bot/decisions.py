@@ -17,6 +17,7 @@ from core.model import SENDING, ZERO, Decision, Fill, Intent, KlineRow, Position
 
 LOOKS_BEYOND = 2
 PROTECTIONS = ("exchange", "bot")
+ENTRY_COST_PCT = Decimal(1)  # spread and slippage that an entry at market may meet, unless the record says otherwise
 SIZINGS = ("compound", "fixed", "all_available")
 
 
@@ -34,6 +35,8 @@ class Plan:
     trailing_activation_pct: Decimal | None = None  # ... once the price was this far above the entry
     break_even_pct: Decimal | None = None  # the stop goes to the entry (fees covered) once this far above
     time_stop_candles: int | None = None  # out after so many closed candles
+    max_spread_pct: Decimal = ENTRY_COST_PCT  # no entry at market where the book's spread is wider, percent of the middle
+    max_slippage_pct: Decimal = ENTRY_COST_PCT  # ... or where its size would pay so much more than the best price
 
 
 def pot(plan: Plan, position: Position) -> Decimal:
@@ -41,6 +44,19 @@ def pot(plan: Plan, position: Position) -> Decimal:
     if plan.sizing == "fixed":
         return plan.trade_amount
     return plan.trade_amount + position.totals.profit
+
+
+def room(plan: Plan, position: Position) -> Decimal | None:
+    """Quote asset that entries may still cost now: the pot less what the open position has cost so
+    far and what resting entries would cost. None: no bound of its own (`all_available`, or a short)."""
+    if plan.sizing == "all_available" or position.direction == "SHORT":
+        return None
+    resting = ZERO
+    for o in position.orders:
+        r = o.request
+        if r.side == "BUY" and not o.terminal:
+            resting += (r.quote_quantity or (r.quantity or ZERO) * (r.price or ZERO)) - o.executed_quote
+    return pot(plan, position) + position.cash - max(resting, ZERO)
 
 
 def entry_budget(plan: Plan, position: Position, symbol: Symbol, price: Decimal, free_quote: Decimal) -> tuple[Decimal, str]:

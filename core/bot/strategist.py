@@ -50,7 +50,7 @@ class Strategist:
         try:
             with localcontext():  # whatever precision a strategy sets, money is not counted in it
                 if strategy.manages_position:
-                    view = replace(self._view(config, symbol, rows, price), series=known)
+                    view = replace(self._view(config, symbol, rows, price), series=known, room=decisions.room(config.plan, position))
                     return replace(strategy.decide(view, position), inputs=inputs)
                 answer = strategy.analyze_with(rows[-strategy.candles_needed(config.kline_limit) :], known)
         except StrategyError as e:
