@@ -151,39 +151,40 @@ def apply(files: Files, exchange: Exchange, proposals: Iterable[Proposal], symbo
 
 
 def mend(files: Files, exchange: Exchange, bot_id: int, choice: str, by: str) -> str:
-    """Bring the books of a stopped bot whose coins are missing in order; what was done, in words.
+    """Put the books of a stopped bot right, as a running one does it itself (core/bot/hands.py); what was done, in words.
 
-    `book` books what happened to them. `close` also ends the position: what is left of it goes to
-    the owner at the price now, coins into the account's baseline and their worth out of it. Conflict
-    where nothing is missing, an order is unsettled or open, or the bot runs."""
+    `book` books what happened to its missing coins. `close` also ends the position: what is left of
+    its coins is its owner's again, valued at the price now. Conflict where there is nothing to do, an
+    order is unsettled or open, or the bot runs."""
     found = examine(files, exchange)
     if found.unsettled:
         who = ", ".join(map(str, found.unsettled))
         raise Conflict(f"an order of bot {who} is not booked yet: start it, wait until its outcome is known, then try again")
-    mine = [p for p in found.proposals if p.bot_id == bot_id]
-    if not mine:
-        raise Conflict(f"no coins of bot {bot_id} are missing: there is nothing to mend")
     position = PositionStore(files, bot_id).load()
-    if choice == "close" and position is not None and position.orders:
+    if position is None or position.direction != "LONG":
+        raise Conflict(f"bot {bot_id} has no open position: nothing of it can be missing")
+    mine = [p for p in found.proposals if p.bot_id == bot_id]
+    if not mine and choice == "book":
+        raise Conflict(f"no coins of bot {bot_id} are missing: there is nothing to mend")
+    if choice == "close" and position.orders:
         raise Conflict(f"bot {bot_id} still has an order at the exchange: start it, it takes the order back and closes the book itself")
-    symbol = exchange.symbol(mine[0].symbol)
+    symbol = exchange.symbol(position.symbol)
     apply(files, exchange, mine, {symbol.name: symbol}, by)
     done = [p.text for p in mine]
     after = PositionStore(files, bot_id).load()
     if choice == "close" and after is not None and after.direction == "LONG":
-        done.append(_hand_over(files, exchange, after, symbol, by))
+        done.append(_hand_over(files, exchange, after, symbol))
     return "; ".join(done)
 
 
-def _hand_over(files: Files, exchange: Exchange, position: Position, symbol: Symbol, by: str) -> str:
-    """End a position without a sale: its owner takes the coins at the price now."""
-    price, own_id = exchange.price(symbol.name), f"handed-over-{wall_ms()}"
+def _hand_over(files: Files, exchange: Exchange, position: Position, symbol: Symbol) -> str:
+    """End a position without a sale: its owner takes the coins at the price now. The wallet doesn't move, nor do the books."""
+    price, own_id = exchange.price(symbol.name), f"{ledger.RELEASED}{wall_ms()}"
     worth = floor_to(position.quantity * price, _EIGHT)
-    fill = Fill(own_id, own_id, own_id, symbol.name, "SELL", price, position.quantity, worth, ZERO, position.quote, exchange.time().market_ms)
-    text = f"bot {position.bot_id}: its last {plain(position.quantity)} {position.base} are its owner's now, at {plain(price)} {position.quote}"
+    at = exchange.time().market_ms
+    fill = Fill(own_id, own_id, own_id, symbol.name, "SELL", price, position.quantity, worth, ZERO, position.quote, at, tag="released")
+    text = f"{plain(position.quantity)} {position.base} are yours again, valued at {plain(price)}"
     _change(files, Proposal("book_sale", position.base, -position.quantity, text, position.bot_id, symbol.name, (fill,)), symbol, price)
-    ledger.acknowledge(files, exchange.venue, position.base, position.quantity, by)
-    ledger.acknowledge(files, exchange.venue, position.quote, -worth, by)
     return text
 
 

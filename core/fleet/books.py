@@ -42,7 +42,7 @@ def acknowledge(files: Files, exchange: Exchange, kinds: list[str], by: str) -> 
 
     Only what no bot is concerned by. InputError for other kinds; Conflict while an order is unsettled."""
     if not kinds or any(k not in KINDS for k in kinds):
-        raise InputError(f'kinds: must be {["acknowledge"]}; what concerns a bot is mended there, or by utils/reconcile.py --apply')
+        raise InputError(f"kinds: must be {['acknowledge']}; what concerns a bot is mended there, or by utils/reconcile.py --apply")
     with locks.held(files, "data/action/books.lock", 20, "the books are just being mended by somebody else; try again in a moment"):
         found = examine(files, exchange)
         if found.unsettled:
