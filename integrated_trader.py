@@ -212,6 +212,14 @@ def run(arguments: argparse.Namespace, settings: Settings, files: Files, state: 
             log.warning("⚠️ The bots' list can't be read, this bot goes on as before: %s", e)
             return None
 
+    def vet(idle: bool) -> str:
+        """A live bot looks at its keys before it does anything else."""
+        if config.mode != "live":
+            return ""
+        from core.fleet import preflight
+
+        return preflight.vet(exchange, idle)
+
     trader = Trader(
         config,
         settings,
@@ -223,6 +231,7 @@ def run(arguments: argparse.Namespace, settings: Settings, files: Files, state: 
         read_record=read_record,
         needs=needs,
         state=state,
+        vet=vet,
     )
     signals.trader = trader
     if signals.heard:

@@ -43,6 +43,7 @@ from core.storage import Files
 
 if TYPE_CHECKING:
     from core.binance_client import BinanceClient
+    from core.exchange import Exchange
 
 Status = Literal["ok", "warn", "fail"]
 MARKS = {"ok": "✅", "warn": "⚠️ ", "fail": "❌"}
@@ -312,17 +313,22 @@ class ExchangeChecks:
         yield Row(self.name("order"), "ok", f"the exchange would take a market buy of {plain(amount)} {symbol.quote} of {name} (nothing was bought)")
 
 
-def live(settings: config.Settings) -> Iterator[Row]:
-    """What live trading would need; it isn't released."""
+def live(settings: config.Settings, client: Exchange | None = None) -> Iterator[Row]:
+    """Whether this yard may trade with real money, as far as no bot is needed to tell; what one needs, its own checks tell when it goes live."""
     needs = []
     if settings.trading_mode != "live":
         needs.append("TRADING_MODE=live")
     if not all(settings.keys("live")):
         needs.append("BINANCE_API_KEY and BINANCE_API_SECRET of a key that may trade spot and not withdraw")
-    needs.append("weeks on paper and testnet with results that you understand")
-    status: Status = "warn" if settings.trading_mode == "live" else "ok"
-    remedy = "Set TRADING_MODE to paper or testnet." if status == "warn" else ""
-    yield Row("Live", status, "live trading is not released yet. It would need: " + "; ".join(needs), remedy)
+    if needs:
+        needs.append("weeks on paper and testnet with results that you understand")
+        yield Row("Live", "ok" if settings.trading_mode != "live" else "fail", "no bot can trade with real money. That would need: " + "; ".join(needs))
+        return
+    from core.fleet import preflight
+
+    for check in preflight.general(settings, client)[0]:
+        yield Row(f"Live {check.name}", check.ok, check.text, check.remedy)
+    yield Row("Live", "ok", "each bot goes live by itself, on the page or with: python3 utils/yard.py live N")
 
 
 # --- messages -----------------------------------------------------------------------

@@ -23,8 +23,8 @@ from typing import Any
 from core import config
 from core.bot.commands import CHOICES, MOST_SKIPPED
 from core.clock import wall_ms
-from core.errors import AlreadyRunning, BotyardError, Conflict, SettingsError
-from core.fleet import control
+from core.errors import AlreadyRunning, BotyardError, Conflict, InputError, SettingsError
+from core.fleet import control, preflight, records
 from core.fleet.health import health, stuck_bound_ms
 from core.fleet.records import number
 from core.fleet.registry import Registry
@@ -50,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
         one = commands.add_parser(name, parents=[common], help=text, epilog=CODES)
         one.add_argument("bot", type=_bot_id, metavar="N", help="the bot's number")
     _by_hand(commands, common)
+    live = commands.add_parser("live", parents=[common], help="let a bot trade with real money, once every check has passed", epilog=CODES)
+    live.add_argument("bot", type=_bot_id, metavar="N", help="the bot's number")
+    live.add_argument("--confirm", metavar="WORD", help="LIVE, for scripts; without it the word is asked for")
     stop = commands.add_parser("stop", parents=[common], help="stop a bot, or with --all every bot, the yard and the paper exchange", epilog=CODES)
     which = stop.add_mutually_exclusive_group(required=True)
     which.add_argument("bot", type=_bot_id, nargs="?", metavar="N", help="the bot's number")
@@ -214,8 +217,41 @@ def act(files: Files, settings: config.Settings, arguments: argparse.Namespace) 
         return {"bot": bot, "said": f"bot {bot} was told to close its position; follow it with: utils/yard.py logs {bot} -f"}
     if arguments.command in ("levels", "skip", "adopt", "mend"):
         return tell_bot(files, settings, arguments, by)
+    if arguments.command == "live":
+        return go_live(files, settings, arguments, by)
     done = control.stop_bot(files, settings, bot, by)
     return {"bot": bot, "warning": done["warning"], "said": f"bot {bot} is stopped" + (f"; {done['warning']}" if done["warning"] else "")}
+
+
+def go_live(files: Files, settings: config.Settings, arguments: argparse.Namespace, by: str) -> dict[str, Any]:
+    """Show what was looked at, have the word typed, and let the bot go live. InputError where a check fails."""
+    ensure_packages()  # only this asks the exchange itself
+    record, given = Registry(files).bot(arguments.bot), arguments.confirm
+    if given is not None or arguments.json:
+        checks = control.go_live(files, settings, record["id"], given or "", by)
+    else:
+        if not records.going_live({"mode": "live", "confirm": records.WORD}, record):
+            raise Conflict(f"bot {record['id']} is live already")
+        checks = preflight.run(settings, files, record, None, Registry(files).bots())
+        print("\n".join(_shown(c) for c in checks), flush=True)
+        preflight.insist(checks)
+        if not sys.stdin.isatty():
+            raise InputError(f"{records.UNCONFIRMED}; nobody can type here: give --confirm {records.WORD}")
+        amount = f"{plain(record['trade_amount'])} of its quote asset"
+        try:
+            typed = input(f"{_cell(record['name'])} will buy {record['symbol']} with REAL MONEY, {amount} at first. Type {records.WORD} to go on: ")
+        except EOFError:
+            typed = ""
+        control.go_live(files, settings, record["id"], typed.strip(), by)
+    text = f"bot {record['id']} trades with real money from its next start on: utils/yard.py restart {record['id']}"
+    if given is not None and not arguments.json:
+        text = "\n".join([*map(_shown, checks), text])
+    return {"bot": record["id"], **preflight.as_json(checks), "said": text}
+
+
+def _shown(check: preflight.Check) -> str:
+    mark = {"ok": "✅", "warn": "⚠️ ", "fail": "❌"}[check.ok]
+    return f"{mark} {check.name:<15} {_cell(check.text)}" + (f"\n   {'':<15} → {_cell(check.remedy)}" if check.remedy else "")
 
 
 def tell_bot(files: Files, settings: config.Settings, arguments: argparse.Namespace, by: str) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from decimal import Decimal
 from typing import Any
 
 from core.bot import schedule
-from core.bot.decisions import PROTECTIONS, SIZINGS, Plan
+from core.bot.decisions import ENTRY_COST_PCT, PROTECTIONS, SIZINGS, Plan
 from core.config import TIMEFRAMES, Settings
 from core.errors import SettingsError
-from core.exchange import venue_problems
+from core.exchange import live_problem, venue_problems
 from core.model import MODES, Mode
 from strategies.base import Strategy
 
@@ -73,10 +73,10 @@ def build(
     mode = mode_of(record)
     if mode not in MODES:
         problems.append(f"mode: {mode!r} must be one of {', '.join(MODES)}")
-    elif mode == "live":
-        problems.append("mode: live trading is not released yet; use paper or testnet")
     elif MODES.index(mode) > MODES.index(settings.trading_mode):
         problems.append(f"mode: the bot is set to {mode}, but TRADING_MODE allows {settings.trading_mode} at most")
+    elif strategy is not None and (unagreed := live_problem({**record, "id": bot_id})):
+        problems.append(unagreed)  # a guard only gets out, it needs nobody's consent
 
     def number(field: str, fallback: Decimal | None) -> Decimal | None:
         value = record.get(field)
@@ -117,6 +117,8 @@ def build(
             trailing_activation_pct=number("trailing_activation_pct", None),
             break_even_pct=number("break_even_pct", None),
             time_stop_candles=None if record.get("time_stop_candles") is None else int(record["time_stop_candles"]),
+            max_spread_pct=number("max_spread_pct", None) or ENTRY_COST_PCT,
+            max_slippage_pct=number("max_slippage_pct", None) or ENTRY_COST_PCT,
         ),
         timeframe=timeframe,
         kline_limit=int(record.get("lookback") or settings.kline_limit),

@@ -51,7 +51,8 @@ LONGEST_EXIT_PAUSE_MS = 60_000
 class Trader:
     """One bot's life. `read_record` gives its record anew at each check, None where it has none;
     `needs` the bots' next entries on this account in a quote asset, for the word about pots;
-    `openers` make the named series that the strategy declares.
+    `openers` make the named series that the strategy declares; `vet` looks at the keys at the start,
+    told whether nothing is open: what to warn of, or AccessRefused.
 
     `strategy` None is guard mode: no entries, only stop, target and booking, until flat.
     """
@@ -70,10 +71,11 @@ class Trader:
         needs: Callable[[str], Iterable[tuple[str, Decimal]]] = lambda quote: (),
         state: status.Status | None = None,
         openers: Mapping[str, series.Opener] = series.OPENERS,
+        vet: Callable[[bool], str] = lambda idle: "",
     ):
         self.config, self.settings, self.files, self.exchange, self.clock, self.strategy = config, settings, files, exchange, clock, strategy
         self.guard = strategy is None
-        self.read_record, self.needs, self.openers = read_record, needs, openers
+        self.read_record, self.needs, self.openers, self.vet = read_record, needs, openers, vet
         self.status = state or status.Status(files, config.bot_id)
         self.store = PositionStore(files, config.bot_id)
         self.journal = Journal(files, config.bot_id)
@@ -132,6 +134,10 @@ class Trader:
             raise RuntimeError("the trader was not started")
         return self._executor_now
 
+    def entry_block(self) -> str:
+        """Why nothing may be bought now, "" where nothing is in the way. Ways out are never asked."""
+        return self.wallet.problem or str(getattr(self.clock, "trouble", lambda: "")())
+
     # --- start ---------------------------------------------------------------------------
 
     def start(self) -> bool:
@@ -153,6 +159,9 @@ class Trader:
                 log.warning("⚠️ The position file holds %s: this symbol is traded until it is closed, then %s", name, config.symbol)
             symbol = self._symbol_now = self.exchange.symbol(name)
             self.rules_wall = self.clock.wall_ms()
+            alarm = self.vet(found is None or found.idle)
+            if alarm:
+                self.teller.warn("rights", alarm, config, symbol, "risk")
             ledger.ensure_baseline(self.files, self.exchange)
             self._compare_pots(symbol)
         except AccessRefused:

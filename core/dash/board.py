@@ -21,6 +21,8 @@ from core.dash import rows as lines
 from core.dash.market import Market
 from core.dash.watch import Signature, Watch, signature
 from core.errors import InputError, NotFound, StateError, StrategyError
+from core.fleet import preflight as before_live
+from core.fleet import records
 from core.fleet.health import health, stuck_bound_ms
 from core.fleet.registry import BOTS, Registry
 from core.fleet.supervisor import Supervisor
@@ -30,7 +32,7 @@ YARD_STATUS, YARD_LOCK, OUTBOX_STATUS = "data/yard_status.json", "data/yard.lock
 STRATEGIES_AGE_S = 10.0
 # What a running bot takes up from its next check on (core/bot/setup.py, Setup.LIVE); anything else needs a restart.
 AT_ONCE = frozenset({"name", "trade_amount", "sizing", "stop_loss_pct", "take_profit_pct", "cooldown_checks", "check_interval", "offset"}) | frozenset(
-    {"protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles"}
+    {"protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles", "max_spread_pct", "max_slippage_pct"}
 )
 
 
@@ -211,28 +213,54 @@ class Board:
 
     # --- changing ------------------------------------------------------------------------
 
-    def create(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """A new bot, stopped. InputError, Unreachable; then nothing was made."""
+    def preflight(self, given: Mapping[str, Any], bot_id: int | None = None) -> dict[str, Any]:
+        """What is to be known before a bot goes live: `{"checks": [{"name", "ok", "text", "remedy"}], "ready": bool}`.
+
+        `given`: a new bot's fields, or what would change of bot `bot_id`. Changes nothing."""
+        before = self.registry.bot(bot_id) if bot_id is not None else None
+        clean = inputs.fields({k: v for k, v in given.items() if k != "mode"}, self.settings, complete=before is None)
+        return before_live.as_json(self._flight({"id": None, **(before or {}), **clean, "mode": "live"}))
+
+    def _flight(self, record: Mapping[str, Any]) -> list[before_live.Check]:
+        if "live" not in self.market.modes() or not all(self.settings.keys("live")):
+            return before_live.general(self.settings)[0]  # nobody is asked
+        bots = self.registry.bots()
+        found: list[before_live.Check] = self.market.desk("live").ask(
+            lambda c: before_live.run(self.settings, self.files, record, c, bots, clock_ms=self.clock_ms)
+        )
+        return found
+
+    def create(self, given: Mapping[str, Any], by: str = "page") -> dict[str, Any]:
+        """A new bot, stopped. InputError, Unreachable; then nothing was made. A live one needs `confirm` and passes all checks."""
         clean = inputs.fields(given, self.settings, complete=True)
         clean["mode"] = inputs.mode(clean.get("mode"), self.settings)
+        word = {"confirm": given.get("confirm")}
+        live = records.going_live({**clean, **word}, None)
         self._check_strategy(clean)
-        self._check_tradeable(clean)
-        return self.row(self.registry.create(clean)["id"])
+        if live:
+            before_live.insist(self._flight({"id": None, **clean}))
+        else:
+            self._check_tradeable(clean)
+        return self.row(self.registry.create({**clean, **word}, by)["id"])
 
-    def update(self, bot_id: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The bot's new row, and what of the change waits for a restart."""
+    def update(self, bot_id: int, given: Mapping[str, Any], by: str = "page") -> dict[str, Any]:
+        """The bot's new row, and what of the change waits for a restart. To go live needs `confirm` and passes all checks."""
         before = self.registry.bot(bot_id)
         if not given:
             raise InputError('The body names nothing to change; send for example {"trade_amount": 100}')
         clean = inputs.fields(given, self.settings, complete=False)
         after = {**before, **clean}
         changed = {k for k in clean if before.get(k) != after[k]}
+        word = {"confirm": given.get("confirm")}
+        live = records.going_live({**clean, **word}, before)
         if changed & {"strategy", "params"}:
             self._check_strategy(after)
-        if changed & {"symbol", "mode"} or "trade_amount" in clean or "stop_loss_pct" in changed:
+        if live or (after["mode"] == "live" and "symbol" in changed):
+            before_live.insist(self._flight(after))
+        elif changed & {"symbol", "mode"} or "trade_amount" in clean or "stop_loss_pct" in changed:
             inputs.mode(after.get("mode"), self.settings)
             self._check_tradeable(after)
-        self.registry.update(bot_id, clean)
+        self.registry.update(bot_id, {**clean, **word}, by)
         row = self.row(bot_id)
         restart = sorted(changed - AT_ONCE) if row["status"] in ("running", "starting", "stuck") else []
         return {"bot": row, "changed": sorted(changed), "needs_restart": restart}

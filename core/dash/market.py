@@ -222,8 +222,8 @@ class Market:
         self._lock = threading.Lock()
 
     def modes(self) -> list[Mode]:
-        """What may be traded: up to TRADING_MODE; live is not released yet."""
-        return [m for m in MODES[: MODES.index(self.settings.trading_mode) + 1] if m != "live"]
+        """What may be traded: up to TRADING_MODE."""
+        return list(MODES[: MODES.index(self.settings.trading_mode) + 1])
 
     def desk(self, mode: str) -> Desk:
         if mode not in self.modes():

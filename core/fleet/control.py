@@ -17,7 +17,7 @@ from core.bot import commands
 from core.clock import wall_ms
 from core.config import Settings
 from core.errors import AlreadyRunning, BotyardError, Conflict, InputError, StateError
-from core.fleet import locks, records, state
+from core.fleet import locks, preflight, records, state
 from core.fleet.audit import audit
 from core.fleet.health import health, stuck_bound_ms
 from core.fleet.registry import Registry
@@ -26,6 +26,8 @@ from core.fleet.supervisor import Supervisor
 from core.fleet.yard import PAPER_WANTED, read_status
 from core.storage import Files
 
+# What of core/fleet/preflight.py keeps a live bot from being started.
+AT_EACH_START = ("settings", "keys", "account", "trading", "withdrawals", "symbol")
 YARD_ARGV = [sys.executable, "-m", "core.fleet"]
 
 
@@ -70,6 +72,7 @@ def start_bot(files: Files, settings: Settings, bot_id: int, by: str, supervisor
     keeper, registry = supervisor or make_supervisor(files, settings), Registry(files)
     record = registry.bot(bot_id)
     _allowed(record, settings)
+    _vetted(files, settings, record)
     with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "start", bot_id):
         record = registry.set_wanted(bot_id, "running", f"start by {by}")
         if yard:
@@ -103,7 +106,9 @@ def stop_bot(files: Files, settings: Settings, bot_id: int, by: str, supervisor:
 def restart_bot(files: Files, settings: Settings, bot_id: int, by: str, supervisor: Supervisor | None = None) -> int:
     """Stop a bot and start it again, wanted all the while; its new pid. Raises what start and stop raise."""
     keeper, registry = supervisor or make_supervisor(files, settings), Registry(files)
-    _allowed(registry.bot(bot_id), settings)
+    record = registry.bot(bot_id)
+    _allowed(record, settings)
+    _vetted(files, settings, record)
     with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "restart", bot_id):
         record = registry.set_wanted(bot_id, "running", f"restart by {by}")
         ensure_yard(files, settings, keeper)
@@ -134,7 +139,7 @@ def close_position(files: Files, settings: Settings, bot_id: int, by: str, super
         if business is None:
             raise Conflict(f"bot {bot_id} has no open position: there is nothing to close")
         if keeper.pid(bot_id) is None:
-            _allowed(record, settings)
+            _allowed(record, settings, guard=True)
             if record["mode"] == "paper":
                 want_paper(files)
             ensure_yard(files, settings, keeper)
@@ -172,6 +177,22 @@ def command_bot(
                 raise Conflict(f"bot {bot_id} ended before it could {command}: see its log")
             time.sleep(0.05)
     return {"outcome": "waiting", "text": "the bot has not answered yet; it does it at its next step"}
+
+
+def go_live(files: Files, settings: Settings, bot_id: int, confirm: str, by: str) -> list[preflight.Check]:
+    """Let a bot trade with real money from its next start on; what was looked at. InputError, and nothing changed, when a check failed.
+
+    `confirm` is the word that the person typed."""
+    registry = Registry(files)
+    record = registry.bot(bot_id)
+    change = {"mode": "live", "confirm": confirm}
+    if not records.going_live(change, record):
+        raise Conflict(f"bot {bot_id} is live already")
+    with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "go live", bot_id):
+        checks = preflight.run(settings, files, record, None, registry.bots())
+        preflight.insist(checks)
+        registry.update(bot_id, change, by)
+    return checks
 
 
 def delete_bot(files: Files, bot_id: int, by: str) -> None:
@@ -261,10 +282,20 @@ def _stop_unit(files: Files, keeper: Supervisor, unit: str) -> bool | str:
     return True
 
 
-def _allowed(record: dict[str, Any], settings: Settings) -> None:
-    problem = records.mode_problem(record, settings.trading_mode)
+def _allowed(record: dict[str, Any], settings: Settings, guard: bool = False) -> None:
+    problem = records.mode_problem(record, settings.trading_mode, guard)
     if problem:
         raise InputError(f"bot {record['id']} can't be started: {problem}")
+
+
+def _vetted(files: Files, settings: Settings, record: dict[str, Any]) -> None:
+    """InputError where a live bot would find its keys dangerous or its symbol gone; nothing keeps a bot from guarding.
+
+    An exchange that doesn't answer is no reason, nor is a wrong clock: the bot itself waits for both."""
+    if record["mode"] == "live" and not state.has_open_business(files, record["id"]):
+        found = preflight.failures(preflight.short(settings, None, record["symbol"]), AT_EACH_START)
+        if found:
+            raise InputError(f"bot {record['id']} can't be started: {found}")
 
 
 @contextlib.contextmanager

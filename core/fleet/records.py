@@ -14,7 +14,7 @@ from typing import Any
 
 from core.config import TIMEFRAMES
 from core.errors import InputError
-from core.exchange import venue_problems
+from core.exchange import live_problem, venue_problems
 from core.model import MODES
 
 REQUIRED = ("name", "symbol", "strategy", "trade_amount")
@@ -27,6 +27,8 @@ FIELDS = (
     *("exchange", "market", "account", "mode", "params", "sizing", "timeframe", "lookback", "check_interval", "offset"),
     *("stop_loss_pct", "take_profit_pct", "cooldown_checks", "limits"),
     *("protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles"),
+    *("max_spread_pct", "max_slippage_pct"),
+    "live_since",
 )
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "M": 28 * 86400}
 _NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,2})?", re.ASCII)
@@ -150,9 +152,13 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "trailing_activation_pct": _decimal("0", None, "10000", " percent"),
     "break_even_pct": _decimal(None, "0", "10000", " percent"),
     "time_stop_candles": _whole(1, 100000),
+    "max_spread_pct": _decimal(None, "0", "50", " percent"),
+    "max_slippage_pct": _decimal(None, "0", "50", " percent"),
     "limits": _object,
 }
-LIVE = "mode: live trading is not released yet; choose paper or testnet"
+# What a person types before a bot trades real money. `confirm` comes with the request and is never kept.
+WORD = "LIVE"
+UNCONFIRMED = f"confirm: type {WORD} to let this bot trade with real money"
 
 
 def _shown(value: Any) -> str:
@@ -167,13 +173,15 @@ def check(fields: Mapping[str, Any], *, complete: bool) -> dict[str, Any]:
     """The given fields, cleaned. InputError lists every problem; `complete`: REQUIRED must be there.
 
     Null clears a field that isn't required. Whether the strategy exists, and whether the
-    settings allow the mode, is the caller's to check."""
+    settings allow the mode, is the caller's to check; `confirm` is `going_live`'s, and left out."""
     problems: list[str] = []
     clean: dict[str, Any] = {}
     for name in REQUIRED:
         if (complete or name in fields) and fields.get(name) is None:
             problems.append(f"{name}: is missing; it must be given")
     for name, value in fields.items():
+        if name == "confirm":
+            continue
         if name not in CHECKS:
             why = "is kept by Botyard itself and can't be given" if name in FIELDS else f"no such field; known are {', '.join(CHECKS)}"
             problems.append(f"{_shown(name)}: {why}")
@@ -184,11 +192,18 @@ def check(fields: Mapping[str, Any], *, complete: bool) -> dict[str, Any]:
                 clean[name] = CHECKS[name](value)
             except ValueError as e:
                 problems.append(f"{name}: {_shown(value)} is not right; it must be {e}")
-    if clean.get("mode") == "live":
-        problems.append(LIVE)
     if problems:
         raise InputError("; ".join(problems))
     return clean
+
+
+def going_live(given: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
+    """Whether `given` makes a bot live that was not agreed to be; InputError unless its `confirm` is LIVE."""
+    if given.get("mode") != "live" or (before is not None and before["mode"] == "live" and live_problem(before) is None):
+        return False
+    if given.get("confirm") != WORD:
+        raise InputError(UNCONFIRMED)
+    return True
 
 
 def together(record: Mapping[str, Any]) -> None:
@@ -199,16 +214,16 @@ def together(record: Mapping[str, Any]) -> None:
             raise InputError(problem)
 
 
-def mode_problem(record: Mapping[str, Any], highest: str) -> str | None:
-    """Why a bot of this mode and venue may not run where TRADING_MODE is `highest`, None where it may."""
+def mode_problem(record: Mapping[str, Any], highest: str, guard: bool = False) -> str | None:
+    """Why a bot of this mode and venue may not run where TRADING_MODE is `highest`, None where it may.
+
+    A guard only gets out: it needs nobody's consent."""
     elsewhere = venue_problems(record)
     if elsewhere:
         return "; ".join(elsewhere)
-    if record["mode"] == "live":
-        return LIVE
     if MODES.index(record["mode"]) > MODES.index(highest):  # type: ignore[arg-type]
         return f"mode: {record['mode']} is not allowed while TRADING_MODE is {highest}; raise TRADING_MODE in .env, or change the bot's mode"
-    return None
+    return None if guard else live_problem(record)
 
 
 def view(raw: Any) -> dict[str, Any]:
@@ -245,7 +260,7 @@ def view(raw: Any) -> dict[str, Any]:
 
 
 _NUMERIC = frozenset({"trade_amount", "lookback", "check_interval", "offset", "stop_loss_pct", "take_profit_pct", "cooldown_checks"}) | frozenset(
-    {"trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles"}
+    {"trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles", "max_spread_pct", "max_slippage_pct"}
 )
 
 

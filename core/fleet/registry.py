@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from core.clock import wall_ms
 from core.config import ROOT
 from core.errors import AlreadyRunning, Conflict, NotFound, StateError
 from core.fleet import locks, records, state
@@ -120,25 +121,38 @@ class Registry:
         found = [int(m.group(1)) for n in names if (m := _OF_BOT.match(n))]
         return max([0, self._highest_remembered(), *found, *(b["id"] for b in bots)]) + 1
 
-    def create(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """A new bot, stopped, with an id never used before. InputError lists all problems."""
+    def create(self, fields: Mapping[str, Any], by: str = "") -> dict[str, Any]:
+        """A new bot, stopped, with an id never used before. InputError lists all problems.
+
+        A live one needs `confirm` (records.going_live); `by` says who asked."""
         clean = records.check(fields, complete=True)
         records.together(clean)
+        live = records.going_live(fields, None)
         with self._lock():
             bots = self._load(locked=True)
             raw: dict[str, Any] = dict.fromkeys(records.FIELDS)
             raw.update(clean)
             raw.update(id=self._next_id(bots), status="stopped", profit=Decimal(0), trades=0)
+            if live:
+                raw["live_since"] = self._agreed(raw, by)
             self._write([*bots, raw])
         return records.view(raw)
 
-    def update(self, bot_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change a bot's fields (null clears one). InputError, NotFound, Conflict while business is open."""
+    def _agreed(self, raw: Mapping[str, Any], by: str) -> dict[str, Any]:
+        """A person's consent to real money, for the record; it is in the audit before it counts."""
+        audit(self.files, by or "registry", "went live", raw["id"], symbol=raw["symbol"], trade_amount=raw["trade_amount"])
+        return {"wall_ms": wall_ms(), "by": by, "name": raw["name"], "bot_id": raw["id"]}
+
+    def update(self, bot_id: int, changes: Mapping[str, Any], by: str = "") -> dict[str, Any]:
+        """Change a bot's fields (null clears one). InputError, NotFound, Conflict while business is open.
+
+        Going live needs `confirm` (records.going_live); `by` says who asked."""
         clean = records.check(changes, complete=False)
         with self._lock():
             bots = self._load(locked=True)
             raw = self._find(bots, bot_id)
             before = records.view(raw)
+            live = records.going_live(changes, before)
             new = {**raw, **clean}
             after = records.view(new)
             records.together(after)
@@ -146,6 +160,11 @@ class Registry:
             business = state.open_business(state.read_position(self.files, bot_id)) if bound else None
             if business:
                 raise Conflict(f"bot {bot_id}: {', '.join(bound)} can't change while {business}; close it first")
+            if live:
+                new["live_since"] = self._agreed(new, by)
+            elif after["mode"] != "live" and new.get("live_since") is not None:
+                new["live_since"] = None
+            after = records.view(new)
             if new != raw:
                 self._write([new if b is raw else b for b in bots])
         return after

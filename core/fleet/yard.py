@@ -287,7 +287,7 @@ class Yard:
 
     def _start_wanted(self, record: dict[str, Any], watch: Watch) -> None:
         bot_id, guard = record["id"], watch.state == "given_up"
-        problem = self._mode_problem(record)
+        problem = self._mode_problem(record, guard)
         if problem:
             watch.state, watch.due, watch.why = "ended", None, problem
             self._tell(record, "bot_refused", f"can't be started: {problem}", "warning")
@@ -318,13 +318,13 @@ class Yard:
         reason = error.reason if isinstance(error, StartFailed) and code is not None else str(error)
         self._told_end(record, watch, {"code": code, "reason": reason}, business)
 
-    def _mode_problem(self, record: Mapping[str, Any]) -> str | None:
+    def _mode_problem(self, record: Mapping[str, Any], guard: bool = False) -> str | None:
         """Settings are read anew: an edit counts at the next start."""
         try:
             settings = self._settings_now()
         except SettingsError as e:
             return f"the settings are not right: {'; '.join(e.problems)}"
-        return records.mode_problem(record, settings.trading_mode)
+        return records.mode_problem(record, settings.trading_mode, guard)
 
     # --- the paper exchange -------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from core.config import is_loopback
 from core.errors import InputError, NotFound, Unavailable
-from core.paper import accounts
+from core.paper import accounts, private
 from core.paper.clock import LAST_MS
 from core.paper.jsonio import check_keys, number, read_object
 from core.paper.wire import Request, Response
@@ -183,7 +183,11 @@ def _bnb_fees(x: PaperExchange, request: Request) -> Any:
     return accounts.show(x.accounts.set_bnb_fees(_named(request), read_object(request.body), x.clock.now()))
 
 
-_OF_AN_ACCOUNT: dict[str, Handler] = {"deposit": _deposit, "withdraw": _withdraw, "bnb_fees": _bnb_fees}
+def _restrictions(x: PaperExchange, request: Request) -> Any:
+    return private.set_restrictions(x, _named(request), read_object(request.body))
+
+
+_OF_AN_ACCOUNT: dict[str, Handler] = {"deposit": _deposit, "withdraw": _withdraw, "bnb_fees": _bnb_fees, "restrictions": _restrictions}
 
 
 # --- faults ------------------------------------------------------------------------

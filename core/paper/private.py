@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from core.errors import InputError
 from core.model import plain
 from core.paper import reports, validation
 from core.paper.accounts import discount
 from core.paper.endpoint import Call, Endpoint
+from core.paper.jsonio import check_keys
 from core.paper.limits import ORDERS_10S, ORDERS_DAY
 from core.paper.orders import by_id
 from core.paper.wire import WireError, pad8
+from core.storage import dumps, loads
 
 if TYPE_CHECKING:
     from core.paper.exchange import PaperExchange
@@ -37,7 +40,7 @@ def account(x: PaperExchange, call: Call) -> Any:
         "buyerCommission": 0,
         "sellerCommission": 0,
         "commissionRates": {"maker": pad8(a.maker), "taker": pad8(a.taker), "buyer": "0.00000000", "seller": "0.00000000"},
-        "canTrade": True,
+        "canTrade": restrictions(x, a.name).get("canTrade", True),
         "canWithdraw": True,
         "canDeposit": True,
         "brokered": False,
@@ -170,22 +173,49 @@ def api_trading_status(x: PaperExchange, call: Call) -> Any:
 
 
 def api_restrictions(x: PaperExchange, call: Call) -> Any:
-    """What the key may do: read and trade spot, nothing else. A withdrawal can't be made here."""
+    """What the key may do: read and trade spot, nothing else, unless /paper/accounts/NAME/restrictions says so. A withdrawal can't be made here."""
+    told = {k: v for k, v in restrictions(x, call.account.name).items() if k != "canTrade"}
     return {
-        "ipRestrict": False,
+        **RESTRICTIONS,
         "createTime": x.created_ms,
-        "enableReading": True,
-        "enableWithdrawals": False,
-        "enableInternalTransfer": False,
-        "enableMargin": False,
-        "enableFutures": False,
-        "permitsUniversalTransfer": False,
-        "enableVanillaOptions": False,
-        "enableFixApiTrade": False,
-        "enableFixReadOnly": False,
-        "enableSpotAndMarginTrading": True,
-        "enablePortfolioMarginTrading": False,
+        **told,
     }
+
+
+RESTRICTIONS = {
+    "ipRestrict": False,
+    "enableReading": True,
+    "enableWithdrawals": False,
+    "enableInternalTransfer": False,
+    "enableMargin": False,
+    "enableFutures": False,
+    "permitsUniversalTransfer": False,
+    "enableVanillaOptions": False,
+    "enableFixApiTrade": False,
+    "enableFixReadOnly": False,
+    "enableSpotAndMarginTrading": True,
+    "enablePortfolioMarginTrading": False,
+}
+
+
+def restrictions(x: PaperExchange, name: str) -> dict[str, Any]:
+    """What an account's key was made to say of itself; empty for one that was never changed. Kept in the store's `meta`."""
+    kept = x.store.meta().get(f"restrictions:{name}")
+    return dict(loads(kept.encode())) if kept else {}
+
+
+def set_restrictions(x: PaperExchange, name: str, value: dict[str, Any]) -> dict[str, Any]:
+    """Make a key pretend other rights (the names of apiRestrictions, and canTrade of the account); what it says from now on.
+
+    Nothing is enforced by them: it is what is told that tests and people want to see refused."""
+    x.accounts.named(name)
+    check_keys(value, set(), {*RESTRICTIONS, "canTrade"})
+    wrong = sorted(k for k, v in value.items() if not isinstance(v, bool))
+    if wrong:
+        raise InputError(f"{', '.join(wrong)}: must be true or false")
+    now = {**restrictions(x, name), **value}
+    x.store.set_meta(f"restrictions:{name}", dumps(now))
+    return {"canTrade": True, **RESTRICTIONS, **now}
 
 
 def bnb_burn(x: PaperExchange, call: Call) -> Any:
