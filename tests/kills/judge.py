@@ -82,7 +82,8 @@ def final(run: Run) -> list[str]:
     files = Files(run.home)
     p = _position(files)
     if p is None or not p.has_traded:
-        return [*wrong, "nothing was ever bought"]
+        # A bot that was down while its hour passed has rightly bought nothing.
+        return wrong if run.scenario.down_until is not None else [*wrong, "nothing was ever bought"]
     long = p.direction == "LONG"
     if long != run.scenario.long_at_end:
         wrong.append(f"at the end the position is {p.direction}")
