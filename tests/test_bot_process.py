@@ -99,13 +99,13 @@ def test_a_contradiction_between_arguments_and_record_ends_with_code_2(home: Hom
     assert "SYMBOL" in home.status()["exit"]["reason"]
 
 
-def test_a_live_bot_is_refused_with_a_clear_word(home: Home) -> None:
+def test_a_bot_made_live_by_hand_is_refused_with_a_clear_word(home: Home) -> None:
     (home.path / "active_bots.json").write_text(
         '[{"id": 1, "name": "BTC Bot", "symbol": "BTCUSDT", "strategy": "volatile", "trade_amount": 500, "mode": "live"}]'
     )
     code, _ = ended(home.bot(TRADING_MODE="live"))
     assert code == 2
-    assert "not released" in home.status()["exit"]["reason"]
+    assert "utils/yard.py live 1" in home.status()["exit"]["reason"]
 
 
 def test_a_second_process_of_a_bot_ends_with_code_3_and_leaves_the_first_alone(home: Home) -> None:

@@ -108,7 +108,7 @@ def test_what_is_live_stays_so_without_the_word_and_leaving_live_ends_the_consen
 
 def test_a_client_can_not_give_the_consent_itself(stand: Stand) -> None:
     stand.board.create(GOOD)
-    with pytest.raises(InputError, match="live_since.*kept by Botyard itself"):
+    with pytest.raises(InputError, match=r"live_since.*kept by Botyard itself"):
         stand.board.update(1, {"live_since": {"wall_ms": 1, "by": "me", "bot_id": 1}})
 
 
@@ -182,7 +182,7 @@ def test_every_failure_is_listed_at_once(stand: Stand) -> None:
     told = stand.board.preflight({**GOOD, "trade_amount": 20000})
     assert told["ready"] is False
     assert {c["name"] for c in told["checks"] if c["ok"] == "fail"} == {"withdrawals", "clock", "balance"}
-    with pytest.raises(InputError, match="withdrawals: .*clock: .*balance: "):
+    with pytest.raises(InputError, match=r"withdrawals: .*clock: .*balance: "):
         stand.board.create({**GOOD, "trade_amount": 20000, "mode": "live", "confirm": "LIVE"})
 
 
@@ -194,10 +194,12 @@ def test_a_symbol_that_is_unknown_or_closed_is_refused(stand: Stand, monkeypatch
     assert check.ok == "fail" and "BREAK" in check.text and check.remedy
 
 
-def test_the_same_coin_on_another_live_bot_is_named_by_what_the_exchange_says_it_is(stand: Stand) -> None:
+def test_the_same_coin_on_another_live_bot_is_named_by_what_the_exchange_says_it_is(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     stand.board.create({**GOOD, "name": "First", "symbol": "ETHUSDT", "mode": "live", "confirm": "LIVE"})
     stand.board.create({**GOOD, "name": "On paper", "symbol": "BTCUSDT"})
-    for symbol in ("ETHUSDT", "ETHBTC"):
+    ask = stand.client.symbol  # the paper exchange lists each coin against one other only: SOLUSDT is made a pair of ETH here
+    monkeypatch.setattr(stand.client, "symbol", lambda name: replace(ask(name), base="ETH") if name == "SOLUSDT" else ask(name))
+    for symbol in ("ETHUSDT", "SOLUSDT"):
         check = stand.checks(symbol=symbol)["same coin"]
         assert check.ok == "warn" and "First (bot 1, ETHUSDT)" in check.text and "5 stop orders a symbol" in check.text
     assert stand.checks(symbol="BTCUSDT")["same coin"].ok == "ok"
@@ -250,7 +252,7 @@ def test_where_trading_mode_is_lower_nobody_is_asked_and_the_page_is_told_what_t
 def test_a_bot_with_dangerous_keys_refuses_when_idle_and_warns_loudly_when_it_holds_something(stand: Stand) -> None:
     assert preflight.vet(stand.client, True, clock_ms=stand.now) == ""
     stand.restrict(enableWithdrawals=True)
-    with pytest.raises(AccessRefused, match="the key may withdraw.*Turn withdrawals off"):
+    with pytest.raises(AccessRefused, match=r"the key may withdraw.*Turn withdrawals off"):
         preflight.vet(stand.client, True, clock_ms=stand.now)
     assert "a position is open, which is guarded on" in preflight.vet(stand.client, False, clock_ms=stand.now)
 

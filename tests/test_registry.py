@@ -247,8 +247,8 @@ def test_whatever_text_is_given_as_a_name_is_either_kept_as_it_is_or_refused(nam
     assert Files("/").home and clean["name"].encode()
 
 
-def test_live_is_refused_in_clear_words(registry: Registry) -> None:
-    with pytest.raises(InputError, match="live trading is not released yet"):
+def test_live_needs_the_word_of_a_person(registry: Registry) -> None:
+    with pytest.raises(InputError, match="confirm: type LIVE to let this bot trade with real money"):
         registry.create({**GOOD, "mode": "live"})
     assert registry.create({**GOOD, "mode": "testnet"})["mode"] == "testnet"
 

@@ -341,13 +341,13 @@ def test_a_list_that_can_not_be_trusted_is_told_and_what_runs_goes_on(y: Yardful
 
 def test_a_bot_that_may_not_run_is_noted_and_keeps_no_other_from_running(y: Yardful, make: Callable[[Yardful], Yard]) -> None:
     y.bots("Testnet", status="running", mode="testnet")
-    y.bots("Live", status="running", mode="live", first=2)
+    y.bots("Live", status="running", mode="live", first=2)  # by hand: nobody agreed to it
     y.bots("Paper", status="running", first=3)
     yard = make(y)
     look(yard, 3)
     assert y.supervisor.running().keys() == {3}
     assert "TRADING_MODE" in note(yard, 1)["why"]
-    assert "not released yet" in note(yard, 2)["why"]
+    assert "TRADING_MODE" in note(yard, 2)["why"]
     assert kinds(y) == ["bot_refused", "bot_refused"]
 
 
