@@ -7,7 +7,8 @@ codes, HTTP statuses) into core/model.py's types and core/errors.py's tree:
 - Unknown is not failed: a time-out, a dropped connection, a 5xx, -1000, -1001, -1006 or
   -1007 on an order raises `OutcomeUnknown`. A connection that could not even be opened
   raises `Unavailable`: nothing was sent.
-- Signatures carry wall time plus the measured offset to the exchange's clock.
+- Signatures carry the exchange's time at the last measurement, carried on by the monotonic
+  clock: whatever happens to the host's wall clock in between doesn't touch them.
 
 Wire facts: binance-spot-api-docs (rest-api.md, errors.md, filters.md).
 """
@@ -43,7 +44,7 @@ from core.errors import (
     Unavailable,
     Unsupported,
 )
-from core.exchange import Capabilities, Exchange, KeyRights, TimeReading
+from core.exchange import Book, Capabilities, Exchange, KeyRights, TimeReading
 from core.model import ZERO, Balance, Candles, Fill, Mode, OrderRequest, Symbol, Update, Venue, plain
 
 log = logging.getLogger("botyard.binance")
@@ -51,7 +52,9 @@ log = logging.getLogger("botyard.binance")
 TESTNET_URL = "https://testnet.binance.vision"
 READ_TRIES = 3
 READ_PAUSE_S = 1.0
-OFFSET_AGE_S = 1800.0
+OFFSET_AGE_S = (15.0, 180.0)  # between two measurements: short while the clocks move against each other
+STEADY_MS = 250  # they do, where a measurement finds more than this
+LONGEST_WAY_MS = 1000  # a reading that took longer says too little of when it was made
 
 _UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
 _ACCESS_CODES = frozenset({-1002, -1022, -2014, -2015})
@@ -91,20 +94,34 @@ def watched(send: Callable[..., requests.Response], wire: Any, request: requests
     return response
 
 
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
 class _Client(Client):
-    """python-binance whose time stamps follow the clock that was handed in, not time.time()."""
+    """python-binance whose time stamps follow the clocks that were handed in, not time.time()."""
 
     clock_ms: Callable[[], int] = staticmethod(wall_ms)
-    _ahead_ms = 0
+    monotonic_ms: Callable[[], int] = staticmethod(_monotonic_ms)
+    _base_ms: int | None = None  # the exchange's time minus the monotonic clock's, as last measured
+
+    def server_now_ms(self) -> int:
+        """The exchange's time by our estimate; the wall's before anything was measured."""
+        return self.clock_ms() if self._base_ms is None else self._base_ms + self.monotonic_ms()
+
+    @property
+    def _ahead_ms(self) -> int:
+        return self.server_now_ms() - self.clock_ms()
 
     @property
     def timestamp_offset(self) -> float:
         """Read by python-binance on top of time.time(), whenever it signs."""
-        return self.clock_ms() + self._ahead_ms - time.time() * 1000
+        return self.server_now_ms() - time.time() * 1000
 
     @timestamp_offset.setter
     def timestamp_offset(self, value: float) -> None:
-        self._ahead_ms = int(value)
+        """How far the exchange's clock is ahead of the wall at this moment, ms."""
+        self._base_ms = self.clock_ms() + int(value) - self.monotonic_ms()
 
 
 class NotSent(requests.RequestException):
@@ -138,7 +155,8 @@ def _client(settings: Settings, key: str, secret: str, url: str) -> _Client:
 
 
 class BinanceClient(Exchange):
-    """Binance spot in one mode. `clock_ms` and `sleep` are wall time, handed in for tests.
+    """Binance spot in one mode. `clock_ms` (wall), `monotonic_ms` and `sleep` are handed in for tests;
+    a `clock_ms` that comes alone is taken for steady.
 
     `place_market_order` goes through the write-ahead path of the bot that owns this
     client (attached by core/bot/execution.py); without one it refuses, because an order
@@ -153,6 +171,7 @@ class BinanceClient(Exchange):
         *,
         sleep: Callable[[float], None] = time.sleep,
         clock_ms: Callable[[], int] = wall_ms,
+        monotonic_ms: Callable[[], int] | None = None,
     ):
         self.settings, self.mode = settings, mode
         self.venue = Venue("binance", "spot", account, mode)
@@ -164,9 +183,12 @@ class BinanceClient(Exchange):
             prefix = "BINANCE_TESTNET" if mode == "testnet" else "BINANCE"
             raise AccessRefused(f"No keys for {mode}: put {prefix}_API_KEY and {prefix}_API_SECRET into .env")
         self._client = _client(settings, key, secret, self.url)
-        self._sleep, self._clock_ms = sleep, clock_ms
+        self._sleep = sleep
         self._client.clock_ms = clock_ms
-        self._offset_at: float | None = None
+        self._monotonic_ms = monotonic_ms or (_monotonic_ms if clock_ms is wall_ms else clock_ms)
+        self._client.monotonic_ms = self._monotonic_ms
+        self._offset_at: float | None = None  # seconds of the monotonic clock
+        self._offset_age = OFFSET_AGE_S[0]
         self._order_path: Callable[[str, str, Decimal], Update] | None = None
         self._pairs: dict[str, bool] = {}  # pairs that were looked for to value a fee, and whether they exist
 
@@ -205,15 +227,21 @@ class BinanceClient(Exchange):
     # --- reads ------------------------------------------------------------------
 
     def time(self) -> TimeReading:
+        """The exchange's clocks; each reading is a measurement for the signatures too."""
+        began = self._monotonic_ms()
         if self.mode == "paper":
 
             def ask() -> TimeReading:
                 clock = self._paper("clock")
                 return TimeReading(int(clock["wall_ms"]), int(clock["market_ms"]), float(number(clock["speed"])))
 
-            return self._read(ask, tries=1)
-        now = self.server_ms(tries=1)
-        return TimeReading(now, now, 1.0)
+            reading = self._read(ask, tries=1)
+        else:
+            now = self.server_ms(tries=1)
+            reading = TimeReading(now, now, 1.0)
+        if self._monotonic_ms() - began < LONGEST_WAY_MS:
+            self._measured(reading.server_ms, began)
+        return reading
 
     def server_ms(self, tries: int = READ_TRIES) -> int:
         """The exchange's wall clock, which signatures are judged by."""
@@ -249,6 +277,18 @@ class BinanceClient(Exchange):
 
     def price(self, symbol: str) -> Decimal:
         return self._read(lambda: number(self._client.get_symbol_ticker(symbol=symbol)["price"]))
+
+    def book(self, symbol: str, depth: int = 100) -> Book:
+        """`GET /api/v3/depth`: weight 5 up to 100 levels."""
+
+        def side(rows: Any) -> tuple[tuple[Decimal, Decimal], ...]:
+            return tuple((price, quantity) for row in listed(rows) if (price := number(row[0])) > 0 and (quantity := number(row[1])) > 0)
+
+        def ask() -> Book:
+            told = self._client.get_order_book(symbol=symbol, limit=depth)
+            return Book(side(told["bids"]), side(told["asks"]))
+
+        return self._read(ask)
 
     def value(self, asset: str, quote: str) -> Decimal | None:
         """By the price of the pair that trades the one for the other; None where there is none. Tried once."""
@@ -393,17 +433,23 @@ class BinanceClient(Exchange):
 
     def measure_offset(self, again: bool = False) -> None:
         """Set the signatures' offset to the exchange's clock, with the round trip halved."""
-        if not again and self._offset_at is not None and time.monotonic() - self._offset_at < OFFSET_AGE_S:
+        if not again and self._offset_at is not None and self._monotonic_ms() / 1000 - self._offset_at < self._offset_age:
             return
 
-        def measure() -> int:  # each try by itself: a try that failed is no part of the trip
-            before = self._clock_ms()
-            started = time.monotonic()
-            server = self._server_ms()
-            return int(server - before - (time.monotonic() - started) * 500)
+        def measure() -> tuple[int, int]:  # each try by itself: a try that failed is no part of the trip
+            began = self._monotonic_ms()
+            return self._server_ms(), began
 
-        self._client.timestamp_offset = self._read(measure)
-        self._offset_at = time.monotonic()
+        self._measured(*self._read(measure))
+
+    def _measured(self, server_ms: int, began_ms: int) -> None:
+        """The exchange told its time, somewhere between `began_ms` and now. Measured again soon where it moved, later where it didn't."""
+        now = self._monotonic_ms()
+        before, base = self._client._base_ms, server_ms - (began_ms + now) // 2
+        shortest, longest = OFFSET_AGE_S
+        steady = before is not None and abs(base - before) < STEADY_MS + (now - began_ms) // 2
+        self._offset_age = min(longest, self._offset_age * 2) if steady else shortest
+        self._client._base_ms, self._offset_at = base, now / 1000
 
     def attach_order_path(self, send: Callable[[str, str, Decimal], Update]) -> None:
         self._order_path = send
@@ -411,7 +457,7 @@ class BinanceClient(Exchange):
     def request_time_ms(self) -> int:
         """Server time by our estimate, as a signature now would carry it."""
         self.measure_offset()
-        return self._clock_ms() + self._client._ahead_ms
+        return self._client.server_now_ms()
 
     def _read(self, call: Callable[[], T], *, tries: int = READ_TRIES, signed: bool = False) -> T:
         refreshed = False

@@ -81,6 +81,14 @@ class KeyRights:
     restrictions: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Book:
+    """What others offer now: (price, quantity in the base asset), the best first. A side may be empty."""
+
+    bids: tuple[tuple[Decimal, Decimal], ...]
+    asks: tuple[tuple[Decimal, Decimal], ...]
+
+
 class Exchange(ABC):
     """One account on one exchange."""
 
@@ -106,6 +114,10 @@ class Exchange(ABC):
     @abstractmethod
     def price(self, symbol: str) -> Decimal:
         """The last price."""
+
+    def book(self, symbol: str, depth: int = 100) -> Book:
+        """The order book, at most `depth` prices a side. Asked before an entry at market."""
+        raise Unsupported(f"{self.venue.exchange} {self.venue.market} shows no order book")
 
     @abstractmethod
     def balances(self) -> dict[str, Balance]:

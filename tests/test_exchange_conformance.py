@@ -115,6 +115,16 @@ def test_price_and_balances_are_exact_decimals(form: Form) -> None:
     assert isinstance(balance.free, Decimal) and balance.total == balance.free + balance.locked > 0
 
 
+def test_the_book_shows_exact_levels_the_best_first_around_the_last_price(form: Form) -> None:
+    book, last = form.exchange.book(form.symbol, 5), form.exchange.price(form.symbol)
+    assert 1 <= len(book.bids) <= 5 and 1 <= len(book.asks) <= 5
+    assert all(isinstance(v, Decimal) and v > 0 for level in (*book.bids, *book.asks) for v in level)
+    assert [p for p, _ in book.bids] == sorted((p for p, _ in book.bids), reverse=True)
+    assert [p for p, _ in book.asks] == sorted(p for p, _ in book.asks)
+    assert book.bids[0][0] <= last <= book.asks[0][0]
+    assert book.bids[0][0] < book.asks[0][0]
+
+
 def test_a_market_order_is_told_with_its_fills_and_the_wallet_agrees(form: Form) -> None:
     before = form.exchange.balances()
     quote = form.exchange.symbol(form.symbol).quote

@@ -11,7 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from core.errors import NotFound, OrderNotFound, OutcomeUnknown, Refused, Unavailable
-from core.exchange import Capabilities, Exchange, TimeReading
+from core.exchange import Book, Capabilities, Exchange, TimeReading
 from core.model import ZERO, Balance, Candles, Fill, OrderRequest, Rules, Symbol, Update, Venue, row12
 
 D = Decimal
@@ -57,6 +57,8 @@ class ToyExchange(Exchange):
         self.lose: str | None = None  # before | after | hidden N (N queries don't find it)
         self.hidden = 0
         self.broken = False
+        self.shown: Book | None = None  # the book; None: a cent around the last price, deep
+        self.book_broken = False
         self.partial: Decimal | None = None
         self.sent: list[OrderRequest] = []
         self.pairs: dict[str, str] = {}  # each leg's client id → the other's
@@ -95,6 +97,14 @@ class ToyExchange(Exchange):
     def price(self, symbol: str) -> Decimal:
         self._up()
         return self.last
+
+    def book(self, symbol: str, depth: int = 100) -> Book:
+        self._up()
+        if self.book_broken:
+            raise Unavailable("the toy's book can't be read for now")
+        around = Book(((self.last - self.rules.tick, D(10**6)),), ((self.last + self.rules.tick, D(10**6)),))
+        shown = self.shown or around
+        return Book(shown.bids[:depth], shown.asks[:depth])
 
     def balances(self) -> dict[str, Balance]:
         self._up()

@@ -38,6 +38,13 @@ class Desk:
                 self.bot.teller.warn("strategy", text, self.bot.config, self.bot.symbol)
                 return text
         problems = [decision.why_not] if decision.why_not else []
+        doubt = clock_trouble(self.bot)
+        if doubt:
+            self.bot.teller.warn("clock", f"Nothing is bought while {doubt}", self.bot.config, self.bot.symbol)
+        else:
+            self.bot.status.clear("clock")
+        if not any(i.action in ("open", "add") for i in decision.intents):
+            self.bot.status.clear("liquidity")  # nothing is held back any more
         for intent in decision.intents:
             if intent.action == "none":
                 continue
@@ -47,11 +54,27 @@ class Desk:
                 log.info("🟢 BUY signal generated!")
             elif intent.action == "close" and intent.tag == "signal":
                 log.info("🔴 SELL signal generated!")
-            if intent.action in ("open", "add") and self.bot.wallet.problem:
-                problems.append(f"nothing is bought while {self.bot.wallet.problem[:1].lower()}{self.bot.wallet.problem[1:]}")
+            block = self.bot.entry_block() if intent.action in ("open", "add") else ""
+            if block:
+                problems.append(f"nothing is bought while {block[:1].lower()}{block[1:]}")
+                self.undone = self.undone or block == doubt  # a clock is soon measured anew: the candle is decided on again
                 continue
             if intent.action == "close" and (self.bot.position.direction is None or self._write_off(price)):
                 continue  # what was to be sold was sold meanwhile, or can't be
+            allowed = intents.too_dear(self.bot.executor, intent, self.bot.symbol, self.bot.config.plan)
+            if allowed.outcome == "refused":
+                # The text of the warning holds no figure that changes: it is told once, the figures stand in the decision.
+                plan = self.bot.config.plan
+                limits = f"spread {plain(plan.max_spread_pct)} %, slippage {plain(plan.max_slippage_pct)} %"
+                text = f"The order book is worse than this bot's limits ({limits}): it waits; the decisions say by how much"
+                self.bot.teller.warn("liquidity", text, self.bot.config, self.bot.symbol)
+                problems.append(allowed.text)
+                continue
+            if allowed.outcome == "not_sent":
+                problems += self._after(intent, allowed)
+                continue  # only the entry waits
+            if intent.action in ("open", "add"):
+                self.bot.status.clear("liquidity")
             result = intents.carry_out(self.bot.executor, intent, self.bot.symbol, price)
             problems += self._after(intent, result)
             if result.outcome in ("unknown", "not_sent"):
@@ -89,3 +112,9 @@ class Desk:
         else:
             self.bot.teller.warn("refused", f"{intent.action}: {result.text}", self.bot.config, self.bot.symbol)
         return [result.text]
+
+
+def clock_trouble(bot: Trader) -> str:
+    """Why the clock can't be trusted now, "" where it can; a clock that is moved by steps always is."""
+    trouble = getattr(bot.clock, "trouble", None)
+    return str(trouble()) if trouble is not None else ""

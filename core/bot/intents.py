@@ -10,9 +10,10 @@ from dataclasses import replace
 from decimal import Decimal
 
 from core.bot import fold, protection
+from core.bot.decisions import Plan
 from core.bot.execution import Executor, Leg, Result
 from core.errors import ExchangeError, RateLimited, Unsupported
-from core.market import sizing
+from core.market import liquidity, sizing
 from core.model import ZERO, Intent, Position, Symbol, floor_to, plain
 
 
@@ -48,6 +49,42 @@ def carry_out(executor: Executor, intent: Intent, symbol: Symbol, price: Decimal
         return replace(p, initial_investment=quote or (quantity or ZERO) * (limit or price)) if first else p
 
     return executor.send(leg, first_investment)
+
+
+def too_dear(executor: Executor, intent: Intent, symbol: Symbol, plan: Plan) -> Result:
+    """Whether the book allows this entry at market: `done`, `refused` (why), or `not_sent` where it can't be read.
+
+    Asked before the intent is written. Ways out are never asked: they don't wait for a better price."""
+    if intent.kind != "market" or is_leaving(intent) or intent.action not in ("open", "add"):
+        return Result("done")
+    if _problem(executor, intent, symbol) or (intent.size_base is None and intent.size_quote is None):
+        return Result("done")  # `carry_out` refuses it by name
+    try:
+        book = executor.exchange.book(symbol.name)
+    except RateLimited:
+        raise
+    except Unsupported as e:
+        return Result("refused", f"{intent.action}: {e}")
+    except ExchangeError as e:
+        return Result("not_sent", f"{intent.action}: the order book can't be read: {e}")
+    side = intent.side or executor.position.entry_side
+    done = "bought" if side == "BUY" else "sold"
+    nobody = "sells" if not book.asks else "buys"
+    size = {"base": intent.size_base} if intent.size_base is not None else {"quote": intent.size_quote}
+    found = liquidity.cost(book.bids, book.asks, side, **size)
+    if found is None:
+        return Result("refused", f"the order book has an empty side, nobody {nobody} {symbol.base} now: nothing was {done}")
+    tick = symbol.rules.tick
+    if not liquidity.within(found.spread, found.mid, plan.max_spread_pct, tick):
+        return Result("refused", f"the spread is {found.spread_pct:.2f} %, this bot's limit is {plain(plan.max_spread_pct)} %: nothing was {done}")
+    if found.slippage is None or found.slippage_pct is None:
+        asset = symbol.base if intent.size_base is not None else symbol.quote
+        wanted = f"{plain(intent.size_base or intent.size_quote or ZERO)} {asset}"
+        return Result("refused", f"the book is too thin: it holds {plain(floor_to(found.held, Decimal('1E-8')))} of {wanted}: nothing was {done}")
+    if not liquidity.within(found.slippage, found.best, plan.max_slippage_pct, tick):
+        text = f"the slippage would be {found.slippage_pct:.2f} %, this bot's limit is {plain(plan.max_slippage_pct)} %: nothing was {done}"
+        return Result("refused", text)
+    return Result("done")
 
 
 def is_leaving(intent: Intent) -> bool:

@@ -142,6 +142,10 @@ class Matching:
         last = self.market.price(info.name, now)
         if last is None or self._closed(info, now):
             raise WireError(-2010, "Market is closed.")
+        return self.slipped(info, side, now, last)
+
+    def slipped(self, info: SymbolInfo, side: str, now: int, last: Decimal) -> Decimal:
+        """The last price, slipped against a market order of this side."""
         if not self._slippage:
             return last
         tick = info.rules.tick
