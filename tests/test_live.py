@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import BUY_ONCE, ROOT, Home, until
+from processes import BUY_ONCE, ROOT, Home, until
 
 RECORD = {"name": "Real", "symbol": "BTCUSDT", "strategy": "buy_once", "trade_amount": 500, "status": "stopped", "check_interval": 300}
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from bots import Script
 from core.binance_client import BinanceClient
+from core.bot.trader import Trader
 from core.dash.board import Board
 from core.dash.market import Market
 from core.errors import AccessRefused, InputError, Unavailable
@@ -20,8 +22,8 @@ from core.fleet import preflight, records
 from core.fleet.registry import Registry
 from core.model import OrderRequest
 from core.paper.adapter import PaperAdapter
-from tests.dash_yard import KnownPids
-from tests.stepped import World
+from dash_yard import KnownPids
+from stepped import World, run_until
 
 LIVE = {"TRADING_MODE": "live", "BINANCE_API_KEY": "paper", "BINANCE_API_SECRET": "paper", "BINANCE_URL": "http://127.0.0.1:1"}
 GOOD = {"name": "BTC Bot", "symbol": "BTCUSDT", "strategy": "volatile", "trade_amount": 500}
@@ -268,6 +270,37 @@ def test_rights_that_can_not_be_asked_for_keep_an_idle_bot_waiting_and_no_other(
 def test_a_wrong_clock_alone_does_not_keep_a_bot_from_starting(stand: Stand) -> None:
     stand.skew_ms = 60_000
     assert preflight.vet(stand.client, True, clock_ms=stand.now) == ""
+
+
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_bot_whose_keys_became_wrong_sells_what_it_holds_and_buys_only_once_they_are_mended(tmp_path: Path, mended: bool) -> None:
+    world = World(tmp_path, CHECK_INTERVAL="60", KLINE_INTERVAL="1m")
+
+    def bot(*signals: str) -> Trader:
+        made = world.bot(1, "BTCUSDT", Script(signals), "500", timeframe="1m", check_interval=60, offset=0, protection="bot")
+        made.vet = lambda idle: preflight.vet(made.exchange, idle, clock_ms=lambda: world.wall)
+        return made
+
+    first = bot("BUY")
+    assert first.start()
+    run_until(world, [first], world.market_ms() + 60_000)
+    assert first.position.direction == "LONG"
+    world.ask("POST", "/paper/accounts/paper/restrictions", {"canTrade": False})
+    second = bot("SELL", "BUY")
+    assert second.start()
+    assert [w["kind"] for w in second.status.fields["warnings"]] == ["rights"]
+    run_until(world, [second], world.market_ms() + 60_000)
+    assert second.position.idle
+    if mended:
+        world.ask("POST", "/paper/accounts/paper/restrictions", {"canTrade": True})
+        run_until(world, [second], world.market_ms() + 120_000)
+        assert second.position.direction == "LONG" and second.status.fields["warnings"] == []
+    else:
+        with pytest.raises(AccessRefused, match="may not trade"):
+            run_until(world, [second], world.market_ms() + 120_000)
+    sides = [row["side"] for row in world.files.read_lines("bot_1_fills.jsonl")]
+    assert sides == ["BUY", "SELL", *(["BUY"] if mended else [])]
+    world.close()
 
 
 # --- the paper exchange's pretence ---------------------------------------------------------------

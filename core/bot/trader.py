@@ -86,6 +86,7 @@ class Trader:
         self.guardian, self.desk, self.hands = Guardian(self), Desk(self), Hands(self)
         # A strategy's file may have set another precision when it was loaded; money is counted in this one.
         setcontext(Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[DivisionByZero, InvalidOperation, Overflow]))
+        self._alarm = ""  # what `vet` warned of
         self.stopping: str | None = None
         self.finished = ""  # why the run ended by itself
         self._symbol_now: Symbol | None = None
@@ -136,7 +137,11 @@ class Trader:
 
     def entry_block(self) -> str:
         """Why nothing may be bought now, "" where nothing is in the way. Ways out are never asked."""
-        return self.wallet.problem or str(getattr(self.clock, "trouble", lambda: "")())
+        if self._alarm:  # the keys were not as they must be while something was open: asked again before anything is bought
+            self._alarm = self.vet(self.position.idle)
+            if not self._alarm:
+                self.status.clear("rights")
+        return self.wallet.problem or self._alarm or str(getattr(self.clock, "trouble", lambda: "")())
 
     # --- start ---------------------------------------------------------------------------
 
@@ -159,9 +164,9 @@ class Trader:
                 log.warning("⚠️ The position file holds %s: this symbol is traded until it is closed, then %s", name, config.symbol)
             symbol = self._symbol_now = self.exchange.symbol(name)
             self.rules_wall = self.clock.wall_ms()
-            alarm = self.vet(found is None or found.idle)
-            if alarm:
-                self.teller.warn("rights", alarm, config, symbol, "risk")
+            self._alarm = self.vet(found is None or found.idle)
+            if self._alarm:
+                self.teller.warn("rights", self._alarm, config, symbol, "risk")
             ledger.ensure_baseline(self.files, self.exchange)
             self._compare_pots(symbol)
         except AccessRefused:
