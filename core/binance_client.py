@@ -187,6 +187,7 @@ class BinanceClient(Exchange):
         self._client.clock_ms = clock_ms
         self._monotonic_ms = monotonic_ms or (_monotonic_ms if clock_ms is wall_ms else clock_ms)
         self._client.monotonic_ms = self._monotonic_ms
+        self._client._base_ms = None  # the library set an offset by other clocks while it was made: nothing is measured yet
         self._offset_at: float | None = None  # seconds of the monotonic clock
         self._offset_age = OFFSET_AGE_S[0]
         self._order_path: Callable[[str, str, Decimal], Update] | None = None
@@ -447,8 +448,10 @@ class BinanceClient(Exchange):
         now = self._monotonic_ms()
         before, base = self._client._base_ms, server_ms - (began_ms + now) // 2
         shortest, longest = OFFSET_AGE_S
-        steady = before is not None and abs(base - before) < STEADY_MS + (now - began_ms) // 2
-        self._offset_age = min(longest, self._offset_age * 2) if steady else shortest
+        if before is None or abs(base - before) >= STEADY_MS + (now - began_ms) // 2:
+            self._offset_age = shortest
+        elif self._offset_at is not None and now / 1000 - self._offset_at >= shortest:  # two in a moment tell nothing of a drift
+            self._offset_age = min(longest, self._offset_age * 2)
         self._client._base_ms, self._offset_at = base, now / 1000
 
     def attach_order_path(self, send: Callable[[str, str, Decimal], Update]) -> None:
