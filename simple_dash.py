@@ -1218,6 +1218,8 @@ async function preflight() {
   for (const f of FIELDS) { const v = $("f-" + f).value.trim(); if (v !== "") given[f] = v; }
   const params = chosenParams();
   if (Object.keys(params).length) given.params = params;
+  const empty = ["name", "symbol", "trade_amount", "strategy"].filter(f => !given[f]);
+  if (empty.length) { fill($("flight")); $("flight-note").textContent = "When name, coin, amount and strategy are filled in, it is looked here whether all is right for real money."; return; }
   $("flight-note").textContent = "Looking whether all is right…";
   try {
     const told = await api("/api/preflight", {method: "POST", body: given, timeout: 40000});

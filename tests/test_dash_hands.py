@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -9,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
+import processes
+import simple_dash
 from bots import Script
+from core import config
 from core.account import ledger
 from core.bot import reconcile
 from core.bot.trader import Trader
 from core.errors import Conflict
 from core.fleet import books
 from core.model import OrderRequest, floor_to
-from core.storage import dumps, loads
+from core.storage import Files, dumps, loads
 from dash_yard import DeskExchange, Home, fill, make_app, settings
 from stepped import World, run_until
 
@@ -291,3 +297,58 @@ def test_a_running_bot_follows_what_the_page_asks(world: World) -> None:
     assert status == 200 and told["bot"]["position"]["quantity"] == held + D("0.2"), told
     assert ask(app, "/api/bot/1/adopt", {"quantity": "0.4"})[0] == 409
     assert differences(world) == []
+
+
+# --- all of it as processes ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[processes.Home]:
+    made = processes.Home(tmp_path / "running")
+    yield made
+    made.end()
+
+
+def test_page_and_command_line_reach_a_bot_that_runs_as_a_process(running: processes.Home) -> None:
+    running.strategy("buy_once", processes.BUY_ONCE)
+    running.paper()
+    (running.path / "active_bots.json").write_text(
+        '[{"id": 1, "name": "BTC Bot", "symbol": "BTCUSDT", "strategy": "buy_once", "trade_amount": 500, "protection": "bot"}]'
+    )
+    bot = running.bot(1, "BTC Bot", "BTCUSDT", "buy_once", "500")
+    processes.until(lambda: running.position()["position"] == "LONG", "a position")
+    chosen = config.load({**running.env, "DASHBOARD_PORT": str(processes.free_port())})
+    app = simple_dash.create_app(chosen, Files(running.path), paper_wait_s=5)
+    app.config["PORT"] = chosen.dashboard_port
+    try:
+        status, told = ask(app, "/api/bot/1/skip", {"entries": 3})
+        assert (status, told["outcome"], told["bot"]["skip_entries"]) == (200, "done", 3)
+        entry = D(str(running.position()["entry_price"]))
+        stop = floor_to(entry * D("0.8"), D("0.01"))
+        status, told = ask(app, "/api/bot/1/levels", {"stop_loss": str(stop)})
+        assert (status, told["bot"]["position"]["stop_loss"]) == (200, stop), told
+        argv = [sys.executable, "utils/yard.py"]
+
+        def yard_py(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run([*argv, *arguments], cwd=processes.ROOT, env=running.env, capture_output=True, text=True, timeout=60)
+
+        done = yard_py("levels", "1", "--take-profit", "none", "--json")
+        assert done.returncode == 0 and loads(done.stdout)["outcome"] == "done" and running.position()["take_profit"] is None, done
+        refused = yard_py("levels", "1", "--stop-loss", str(entry * 2))
+        assert refused.returncode == 1 and "below the price" in refused.stderr
+        assert yard_py("skip", "1", "--entries", "0").returncode == 0 and running.position()["skip_entries"] == 0
+        assert ask(app, "/api/reconcile")[1]["agree"] is True
+        bot.terminate()
+        bot.wait(20)
+        half = floor_to(D(str(running.position()["quantity"])) / 2, D("0.00001"))
+        gone = requests.post(running.url + "/paper/accounts/paper/withdraw", json={"asset": "BTC", "amount": str(half)}, timeout=5)
+        assert gone.status_code == 200, gone.text
+        assert yard_py("skip", "1").returncode == 1
+        mended = yard_py("mend", "1", "book", "--json")
+        assert mended.returncode == 0 and "without a sale" in loads(mended.stdout)["text"], mended
+        assert yard_py("mend", "1", "book").returncode == 1
+        closed = yard_py("mend", "1", "close")
+        assert closed.returncode == 0 and "yours again" in closed.stdout and running.position()["position"] is None, closed
+        assert ask(app, "/api/reconcile")[1]["agree"] is True
+    finally:
+        app.extensions["board"].close()

@@ -238,14 +238,15 @@ def test_a_bot_for_real_money_shows_its_checks_and_wants_the_word_live(shown: Ha
     until(lambda: len(shown.driver.find_elements("css selector", "#f-strategy option")) > 1)
     assert not shown.one("#real").is_displayed()
     shown.one("#f-mode").send_keys("live")
-    shown.wait("they trade spot", "#flight")
-    assert EVIL in shown.text("#flight") and "set the clock" in shown.text("#flight") and shown.driver.title == "Botyard"
+    shown.wait("When name, coin, amount and strategy", "#flight-note")
     shown.type("#f-name", "Real")
     shown.type("#f-symbol", "BTCUSDT")
     shown.one("#f-strategy").send_keys("Vol")
     shown.type("#f-trade_amount", "250")
     shown.click("#f-start")
     until(lambda: bool(asked) and asked[-1][0].get("trade_amount") == "250")
+    shown.wait("they trade spot", "#flight")
+    assert EVIL in shown.text("#flight") and "set the clock" in shown.text("#flight") and shown.driver.title == "Botyard"
     assert asked[-1] == ({"name": "Real", "mode": "live", "symbol": "BTCUSDT", "trade_amount": "250", "strategy": "volatile"}, None)
     shown.type("#f-confirm", "live")
     shown.click("#save")
