@@ -1249,8 +1249,8 @@ $("form").onsubmit = async event => {
   if (a && !/^\d+(\.\d+)?$/.test(a)) { wrong("trade_amount", "This must be a plain number such as 100 or 99.5."); missing = missing || $("f-trade_amount"); }
   if ($("f-mode").value === "live" && !(editing && editing.mode === "live") && $("f-confirm").value.trim() !== "LIVE") { wrong("confirm", "Type LIVE, in capitals."); missing = missing || $("f-confirm"); }
   if (missing) { missing.focus(); return; }
+  if ($("f-mode").value === "live" && $("f-confirm").value.trim()) { sent.mode = "live"; sent.confirm = $("f-confirm").value.trim(); }
   if (editing && !Object.keys(sent).length) { $("edit").close(); return; }
-  if ($("f-mode").value === "live" && $("f-confirm").value.trim()) sent.confirm = $("f-confirm").value.trim();
   $("save").disabled = true;
   try {
     if (editing) {
