@@ -52,7 +52,7 @@ def _settled(run: Run) -> list[str]:
     owns = base.total if base else ZERO
     if p is None:
         return [*wrong, *(["no position file, but orders at the exchange"] if orders else [])]
-    if any(o.status == SENDING or lacks_fills(p, o) for o in p.orders) or p.unjournaled and {str(f.trade_id) for f in p.unjournaled} - set(told):
+    if any(o.status == SENDING or lacks_fills(p, o) for o in p.orders) or (p.unjournaled and {str(f.trade_id) for f in p.unjournaled} - set(told)):
         wrong.append("something is still open to question")
     if p.quantity + p.dust != owns:
         wrong.append(f"the position says {p.quantity} and {p.dust} dust, the wallet {owns}")

@@ -76,6 +76,7 @@ class Scenario:
     record: dict[str, Any] = field(default_factory=dict)
 
 
+_IN_PARTS = fault("partial_fill", ORDER, times=2, fraction=0.37)
 _WATCHED = {"protection": "bot", "stop_loss_pct": D(50), "take_profit_pct": D(1000)}
 _PAIR = {"protection": "exchange", "stop_loss_pct": D(2), "take_profit_pct": D(50)}
 
@@ -127,9 +128,9 @@ SCENARIOS = {
             "cycle in parts",
             ("101.37", "101.37", "101.37", "103.11"),
             (
-                Outcome("partly", (fault("partial_fill", ORDER, times=2, fraction=0.37),), partial=True),
-                Outcome("partly, fills not told at first", (fault("partial_fill", ORDER, times=2, fraction=0.37), fault("error", TRADES, "GET", 4)), partial=True),
-                Outcome("partly, answers lost", (fault("partial_fill", ORDER, times=2, fraction=0.37), fault("drop_after", ORDER, times=2)), partial=True),
+                Outcome("partly", (_IN_PARTS,), partial=True),
+                Outcome("partly, fills not told at first", (_IN_PARTS, fault("error", TRADES, "GET", 4)), partial=True),
+                Outcome("partly, answers lost", (_IN_PARTS, fault("drop_after", ORDER, times=2)), partial=True),
                 Outcome("the pair partly", (fault("partial_fill", PAIR, times=1, fraction=0.37),), partial=True),
             ),
             arm=2,
