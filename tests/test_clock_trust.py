@@ -84,7 +84,8 @@ class Run:
 
     def __init__(self, world: World, strategy: Script, refresh_s: float = 60, **host: Any):
         self.world, self.host = world, Host(world, **host)
-        self.client = BinanceClient(world.settings, "paper", sleep=world._sleep, clock_ms=self.host.wall, monotonic_ms=lambda: self.host.monotonic_ns() // 1_000_000)
+        clocks = {"clock_ms": self.host.wall, "monotonic_ms": lambda: self.host.monotonic_ns() // 1_000_000}
+        self.client = BinanceClient(world.settings, "paper", sleep=world._sleep, **clocks)
         self.wire = Counting(world.exchange, sleep=world._sleep)
         self.client.mount(self.wire)
         self.clock = HostClock(self.host, self.client.time, refresh_s)
@@ -271,5 +272,6 @@ def test_an_intents_latest_moment_and_its_time_stamp_go_by_the_same_clock(worlds
     for _ in range(3):
         run.world.wall += 1000
         assert abs(run.client.request_time_ms() - run.world.wall) <= 1
-        assert run.client.place(OrderRequest(f"own-{run.host.passed}", "BTCUSDT", "BUY", "MARKET", quote_quantity=D(50)), run.world.wall + 2000).status == "FILLED"
+        request = OrderRequest(f"own-{run.host.passed}", "BTCUSDT", "BUY", "MARKET", quote_quantity=D(50))
+        assert run.client.place(request, run.world.wall + 2000).status == "FILLED"
     assert run.wire.refused == 0
