@@ -37,6 +37,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--cut", choices=disk.KINDS, default="", help="a power cut in place of a mere SIGKILL")
     parser.add_argument("--second", type=int, default=0, metavar="N", help="kill the second life at one of its first N points")
     parser.add_argument("--of", type=int, default=1, metavar="N", help="each N-th point only, the first one by the seed")
+    parser.add_argument("--each", type=int, default=1, metavar="N", help="each N-th pair of scenario and outcome only")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="lives judged at a time")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
@@ -59,8 +60,12 @@ def _matrix(given: argparse.Namespace, folder: Path) -> int:
     tokens = os.pipe()
     os.write(tokens[1], b"t" * given.jobs)
     began, figures, wrong = time.monotonic(), {"runs": 0, "found": 0, "points": 0, "passes": 0, "killed": 0}, []
+    turn = given.seed
     for scenario in (s for s in SCENARIOS.values() if not given.scenario or s.name in given.scenario):
         for outcome in (o for o in scenario.outcomes if not given.outcome or o.name in given.outcome):
+            turn += 1
+            if turn % given.each:
+                continue
             figures["runs"] += 1
             results = folder / f"results-{figures['runs']}.jsonl"
             rest = (given.seed + figures["runs"]) % given.of
