@@ -8,7 +8,7 @@ import json
 import shutil
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,7 +19,7 @@ from core.bot import setup
 from core.bot.journal import Journal, fills_name
 from core.bot.trader import Trader
 from core.errors import OutcomeUnknown, SettingsError, Unavailable
-from core.model import Decision, OrderRequest, Update
+from core.model import Decision, Intent, OrderRequest, Update
 from core.storage import Files
 from strategies.base import Strategy
 
@@ -268,3 +268,34 @@ def test_a_sell_signal_whose_order_did_not_happen_is_carried_out_in_the_same_slo
     assert bot.position.direction is None
     assert clock.now % 900_000 < 60_000, "not at the next check"
     right(tmp_path, exchange)
+
+
+# --- a strategy that manages its position has a pot like any other ----------------------------------
+
+
+def test_a_strategy_that_manages_its_position_can_not_spend_more_than_its_pot(tmp_path: Path, clock: toy.StepClock, exchange: toy.ToyExchange) -> None:
+    class Greedy(Strategy):
+        warmup = 1  # type: ignore[assignment]
+        rooms: ClassVar[list[Any]] = []
+
+        def decide(self, market, position):  # type: ignore[no-untyped-def]
+            self.rooms.append(market.room)
+            n = len(self.rooms)
+            if n == 1:
+                bids = [Intent("place", "BUY", size_quote=D(200), kind="limit", price=D(90), role="entry", tag=f"bid{i}") for i in range(3)]
+                return Decision(tuple(bids))
+            if n == 2:
+                return Decision((Intent("open", "BUY", size_quote=D(101)),))
+            if n == 3:
+                return Decision((Intent("open", "BUY", size_quote=D(100)),))
+            return Decision((Intent("add", "BUY", size_quote=D(50)),))
+
+    bot = trader(tmp_path, clock, exchange, Greedy(), amount="500")
+    bot.start()
+    for _ in range(5):
+        exchange.closes.append(exchange.last)
+        run_checks(bot, clock, 1)
+    assert sum((o.request.quantity or 0) * D(90) for o in bot.position.orders) <= 400, "two bids of three fit"
+    assert bot.position.entry_quote <= 100 and bot.position.direction == "LONG"
+    assert Greedy.rooms[0] == 500 and Greedy.rooms[1] < 101 and Greedy.rooms[-1] < 50
+    assert "left of this bot's pot" in next(w["text"] for w in bot.status.fields["warnings"] if w["kind"] == "refused")

@@ -7,10 +7,11 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from core.bot import fold, intents
+from core.bot import decisions, fold, intents
 from core.bot.execution import Result
+from core.errors import ExchangeError, RateLimited
 from core.market import sizing
-from core.model import Decision, Intent, plain
+from core.model import ZERO, Decision, Intent, plain
 
 if TYPE_CHECKING:
     from core.bot.trader import Trader
@@ -18,18 +19,30 @@ if TYPE_CHECKING:
 log = logging.getLogger("botyard")
 
 LONGEST_EXIT_PAUSE_MS = 60_000
+HALT_ASK_MS = 60_000  # how often a symbol that can't be traded is asked for again (weight 20)
 
 
 class Desk:
-    """`undone`: an intent of the last decision was not carried out, for a reason that passes."""
+    """What became of the last decision: `undone`, an intent was not carried out for a reason that
+    passes within seconds; `unsold`, the exchange refused a way out: the next check asks for it again.
+    A command to close waits until `exit_wall`."""
 
     def __init__(self, bot: Trader):
         self.bot = bot
-        self.undone = False
+        self.undone = self.unsold = False
+        self.exit_wall = 0
         self._exit_failures = 0
 
     def act(self, decision: Decision, price: Decimal) -> str:
         """Carry out the intents; what kept it from acting, empty where nothing did."""
+        self.undone = self.unsold = False
+        if any(intents.is_leaving(i) and i.action != "cancel" for i in decision.intents) and self._halted():
+            # Nothing is taken back at the exchange, and nothing sent: it would be refused.
+            self.unsold = True
+            self._pause_exits(HALT_ASK_MS)
+            text = f"{self.bot.symbol.name} can't be traded now (status {self.bot.symbol.status}): it is sold as soon as it can be"
+            self.bot.teller.warn("exit", text, self.bot.config, self.bot.symbol, "risk")
+            return text
         if decision.memo is not None and dict(decision.memo) != dict(self.bot.position.memo):
             try:
                 self.bot.store.save(replace(self.bot.position, memo=dict(decision.memo)))
@@ -54,10 +67,15 @@ class Desk:
                 log.info("🟢 BUY signal generated!")
             elif intent.action == "close" and intent.tag == "signal":
                 log.info("🔴 SELL signal generated!")
-            block = self.bot.entry_block() if intent.action in ("open", "add") else ""
+            block = self.bot.entry_block() if entering(intent) else ""
             if block:
                 problems.append(f"nothing is bought while {block[:1].lower()}{block[1:]}")
                 self.undone = self.undone or block == doubt  # a clock is soon measured anew: the candle is decided on again
+                continue
+            problem = self._beyond(intent, price) if entering(intent) else ""
+            if problem:
+                self.bot.teller.warn("refused", f"{intent.action}: {problem}", self.bot.config, self.bot.symbol)
+                problems.append(problem)
                 continue
             if intent.action == "close" and (self.bot.position.direction is None or self._write_off(price)):
                 continue  # what was to be sold was sold meanwhile, or can't be
@@ -81,6 +99,32 @@ class Desk:
                 break  # nothing more is sent before this one is known
         return "; ".join(problems)
 
+    def _beyond(self, intent: Intent, price: Decimal) -> str:
+        """Why this entry is not this bot's to make: a symbol that is halted, another bot's money."""
+        symbol = self.bot.symbol
+        if not symbol.tradeable:
+            return f"{symbol.name} can't be traded now (status {symbol.status})"
+        left = decisions.room(self.bot.config.plan, self.bot.position)
+        cost = intent.size_quote if intent.size_quote is not None else (intent.size_base or ZERO) * (intent.price or price)
+        if left is not None and cost > left:
+            return f"it would cost {plain(cost)} {symbol.quote}, and {plain(max(left, ZERO))} are left of this bot's pot: nothing was bought"
+        return ""
+
+    def _halted(self) -> bool:
+        """The symbol can't be traded, as far as it was told within the last minute."""
+        bot = self.bot
+        if not bot.symbol.tradeable and bot.clock.wall_ms() - bot.rules_wall >= HALT_ASK_MS:
+            try:
+                bot.read_rules()
+            except RateLimited:
+                raise
+            except ExchangeError as e:
+                log.warning("⚠️ Whether %s trades again can't be read: %s", bot.symbol.name, e)
+        return not bot.symbol.tradeable
+
+    def _pause_exits(self, pause_ms: int) -> None:
+        self.exit_wall = self.bot.retry_wall["look"] = self.bot.clock.wall_ms() + pause_ms
+
     def _write_off(self, price: Decimal) -> bool:
         """What can't be sold is booked as dust, and goes into the next position (DESIGN §1.4)."""
         p = self.bot.position
@@ -94,7 +138,7 @@ class Desk:
         leaving = intent.action in ("close", "reduce")
         if result.outcome == "done":
             if leaving:
-                self._exit_failures = 0
+                self._exit_failures, self.exit_wall = 0, 0
                 self.bot.status.clear("exit")
             else:
                 self.bot.status.clear("refused", "funds")
@@ -106,12 +150,16 @@ class Desk:
         if leaving:
             # Getting out is tried again, but never in a loop that hammers the exchange.
             self._exit_failures += 1
-            pause = min(LONGEST_EXIT_PAUSE_MS, 1000 * 2 ** min(self._exit_failures, 6))
-            self.bot.retry_wall["look"] = self.bot.retry_wall["commands"] = self.bot.clock.wall_ms() + pause
+            self.unsold = self.unsold or result.outcome == "refused"
+            self._pause_exits(min(LONGEST_EXIT_PAUSE_MS, 1000 * 2 ** min(self._exit_failures, 6)))
             self.bot.teller.warn("exit", f"The position can't be closed ({intent.tag}): {result.text}", self.bot.config, self.bot.symbol, "risk")
         else:
             self.bot.teller.warn("refused", f"{intent.action}: {result.text}", self.bot.config, self.bot.symbol)
         return [result.text]
+
+
+def entering(intent: Intent) -> bool:
+    return intent.action in ("open", "add") or (intent.action == "place" and not intents.is_leaving(intent))
 
 
 def clock_trouble(bot: Trader) -> str:

@@ -287,6 +287,12 @@ class Executor:
         """An order's outcome or fills are not known, or not in the books: nothing new may be decided upon it."""
         return bool(self.position.unjournaled) or any(o.status == SENDING or fold.lacks_fills(self.position, o) for o in self.position.orders)
 
+    @property
+    def doubted(self) -> bool:
+        """The exchange says of an order of ours, at this moment, that it knows none such: what lies in
+        the wallet may be that order's doing."""
+        return any(o.client_id in self._not_found for o in self.position.orders)
+
     def next_ask_wall_ms(self) -> int | None:
         """Wall time of the next question, None when no order is open."""
         due = [self._asked_wall.get(o.client_id, 0) + self._pause(o) for o in self._to_ask()]

@@ -82,6 +82,8 @@ class Hands:
         bot = self.bot
         if bot.position.direction is None:
             return "done", "no position is open"
+        if bot.clock.wall_ms() < bot.desk.exit_wall:
+            return WAIT  # it was refused just now
         price = bot.feed.price(bot.symbol.name)
         decision = decisions.leave(bot.position, "close", f"asked for by {by}")
         why = bot.desk.act(decision, price)

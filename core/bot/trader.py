@@ -35,7 +35,7 @@ from core.config import Settings
 from core.errors import AccessRefused, ExchangeError, NotFound, RateLimited, SettingsError
 from core.exchange import Exchange
 from core.market.history import CandleStore
-from core.model import ZERO, Decision, Position, Symbol
+from core.model import ZERO, Decision, Fill, Order, Position, Symbol
 from core.storage import Files, installation
 from strategies.base import Strategy
 
@@ -188,7 +188,7 @@ class Trader:
             wall_ms=self.clock.wall_ms,
             market_ms=self.clock.market_ms,
             after_fills=lambda p, news: decisions.after_fills(p, self.config.plan, self.symbol.rules, news),
-            on_fills=lambda before, order, news, after: self.teller.filled(self.config.name, self.symbol, before, order, news, after),
+            on_fills=self._filled,
             warn=lambda kind, text, severity: self.teller.warn(kind, text, self.config, self.symbol, severity),
         )
         self.executor.start()
@@ -409,7 +409,7 @@ class Trader:
             decision = self.strategist.ask(self.config, self.symbol, self.position, rows, fresh, price) if self.strategist else Decision()
         cooled = fresh and self.position.cooldown > 0
         decision = self.hands.left_out(decision, candle)
-        before, self.desk.undone = self.last_candle, False
+        before = self.last_candle
         if candle is not None:
             self.last_candle = candle
         try:
@@ -426,6 +426,8 @@ class Trader:
             return
         if cooled and self.position.cooldown > 0:
             self.store.save(replace(self.position, cooldown=self.position.cooldown - 1, last_candle_ms=self.last_candle))
+        if self.desk.unsold:
+            self.last_candle = before  # the exchange refused a way out: the next check decides on this candle again
         self._slot_done = slot
         self.wallet.ask()
         self.guardian.ask_again()
@@ -433,7 +435,16 @@ class Trader:
         self.status.fields["checks_completed"] += 1
         self._record(decision, why, price, slot=slot)
 
+    def _filled(self, before: Position, order: Order, news: tuple[Fill, ...], after: Position) -> None:
+        if after.direction is None:
+            self.status.clear("exit", "protection", "foreign")  # they spoke of a position that is gone
+            self.wallet.ask()
+        self.teller.filled(self.config.name, self.symbol, before, order, news, after)
+
     def _compare_wallet(self) -> None:
+        if self.executor.doubted:
+            self.wallet.later()  # no alarm about coins that an order may just have sold
+            return
         self.wallet.compare(self.position)
         if self.wallet.problem:
             self.teller.warn("foreign", self.wallet.problem, self.config, self.symbol, "risk")
@@ -444,7 +455,7 @@ class Trader:
         """An update of the record counts from the next check; what needs a restart is left alone."""
         if self.clock.wall_ms() - self.rules_wall > RULES_AGE_MS:
             try:
-                self._read_rules()
+                self.read_rules()
             except (RateLimited, AccessRefused):
                 raise
             except ExchangeError as e:
@@ -461,7 +472,7 @@ class Trader:
         self.status.clear("record")
         self.config = replace(config, **{field: getattr(fresh, field) for field in Setup.LIVE})
 
-    def _read_rules(self) -> None:
+    def read_rules(self) -> None:
         """What the symbol allows now; one that is gone can't be traded, and its owner is told."""
         try:
             self._symbol_now = self.exchange.symbol(self.symbol.name)

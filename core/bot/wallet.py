@@ -37,6 +37,10 @@ class WalletWatch:
     def due_wall_ms(self) -> int | None:
         return self._due_wall
 
+    def later(self) -> None:
+        """Not now: the same question again in a moment."""
+        self._due_wall = self.clock.wall_ms() + LOOK_AGAIN_MS
+
     def compare(self, position: Position) -> None:
         """Raises what the exchange raises; the question then stays."""
         owns = position.quantity + position.dust
