@@ -21,14 +21,12 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, TypeVar
-from urllib.parse import parse_qs
 
 import requests
-import urllib3
 from binance.client import Client
 from binance.exceptions import BinanceAPIException, BinanceRequestException
-from requests.adapters import HTTPAdapter
 
+from core.binance_transport import NotSent, Wire, never_connected, short
 from core.binance_wire import listed, number, order_params, parse_list, parse_order, parse_symbol, parse_trade
 from core.clock import wall_ms
 from core.config import Settings, is_loopback
@@ -59,39 +57,12 @@ LONGEST_WAY_MS = 1000  # a reading that took longer says too little of when it w
 _UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
 _ACCESS_CODES = frozenset({-1002, -1022, -2014, -2015})
 _NOT_FOUND_CODES = frozenset({-2011, -2013, -2026})
-_SECRET_PARTS = re.compile(r"(signature=)[0-9a-fA-F]+")
 
 # What a call may end in: the library's exceptions, requests' own (it wraps none of them),
 # and an answer whose shape can't be right.
 _FAILURES = (BinanceAPIException, BinanceRequestException, requests.RequestException, LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 T = TypeVar("T")
-
-
-class _Wire(HTTPAdapter):
-    """The transport, watched: logs each exchange at DEBUG with secrets cut, and holds an
-    order back whose time stamp would be later than what the intent on disk allows for."""
-
-    latest_order_ms: int | None = None
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        return watched(super().send, self, request, *args, **kwargs)
-
-
-def watched(send: Callable[..., requests.Response], wire: Any, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-    """`send` with the checks and the log of `_Wire`, for other transports too."""
-    body = request.body.decode() if isinstance(request.body, bytes) else (request.body or "")
-    if request.method == "POST" and wire.latest_order_ms is not None and "timestamp=" in body:
-        stamped = int(parse_qs(body)["timestamp"][0])
-        if stamped > wire.latest_order_ms:
-            raise NotSent(f"held back: stamped {stamped - wire.latest_order_ms} ms later than the intent on disk allows")
-    logging_on = log.isEnabledFor(logging.DEBUG)
-    if logging_on:
-        log.debug("→ %s %s %s", request.method, cut_secrets(request.url or ""), cut_secrets(body))
-    response = send(request, *args, **kwargs)
-    if logging_on:
-        log.debug("← %s %s", response.status_code, response.text[:1500])
-    return response
 
 
 def _monotonic_ms() -> int:
@@ -124,14 +95,6 @@ class _Client(Client):
         self._base_ms = self.clock_ms() + int(value) - self.monotonic_ms()
 
 
-class NotSent(requests.RequestException):
-    """The request was stopped on our side, before a byte of it left."""
-
-
-def cut_secrets(text: str) -> str:
-    return _SECRET_PARTS.sub(r"\1***", text)
-
-
 def base_url(settings: Settings, mode: Mode) -> str:
     """Where a mode's REST API lives, without the trailing /api."""
     if mode == "paper":
@@ -148,7 +111,7 @@ def _client(settings: Settings, key: str, secret: str, url: str) -> _Client:
     host = re.sub(r"^https?://", "", url).split("/")[0].rsplit(":", 1)[0]
     if is_loopback(host):
         client.session.trust_env = False  # a proxy must not be asked for our own machine
-    wire = _Wire()
+    wire = Wire()
     client.session.mount("http://", wire)
     client.session.mount("https://", wire)
     return client
@@ -518,15 +481,6 @@ def translate(e: Exception, *, order: bool) -> ExchangeError:
     return unknown(f"an answer that can't be read: {short(e)}")
 
 
-def never_connected(e: requests.ConnectionError) -> bool:
-    """True only where the connection could not be opened, so that nothing was sent."""
-    if isinstance(e, requests.ConnectTimeout):
-        return True
-    reason = e.args[0] if e.args else None
-    inner = getattr(reason, "reason", None)
-    return isinstance(inner, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
-
-
 def retry_after(e: BinanceAPIException, text: str) -> float:
     """Seconds to wait, from Retry-After, or from 'banned until MS' in the text; 60 where neither says."""
     header = getattr(e.response, "headers", {}).get("Retry-After", "")
@@ -534,11 +488,6 @@ def retry_after(e: BinanceAPIException, text: str) -> float:
         return float(header)
     banned = re.search(r"banned until (\d{13})", text)
     return max(1.0, (int(banned[1]) - wall_ms()) / 1000) if banned else 60.0
-
-
-def short(e: Exception) -> str:
-    """An exception in one line without URLs' signatures."""
-    return cut_secrets(f"{type(e).__name__}: {e}")[:300]
 
 
 class PublicClient:

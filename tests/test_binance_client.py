@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import requests
 
-from core import binance_client
-from core.binance_client import BinanceClient, NotSent, base_url, cut_secrets, never_connected, translate
+from core.binance_client import BinanceClient, base_url, translate
+from core.binance_transport import NotSent, cut_secrets, never_connected, watched
 from core.binance_wire import number, order_params, parse_order
 from core.config import load
 from core.errors import (
@@ -169,10 +169,10 @@ def test_an_order_stamped_later_than_its_intent_allows_is_held_back(world: World
 
     request = requests.Request("POST", "http://127.0.0.1/api/v3/order", data="symbol=BTCUSDT&timestamp=1001&signature=00").prepare()
     with pytest.raises(NotSent):
-        binance_client.watched(sent.append, Wire(), request)
+        watched(sent.append, Wire(), request)
     assert sent == []
     request.prepare_body("symbol=BTCUSDT&timestamp=1000&signature=00", None)
-    binance_client.watched(lambda r: sent.append(r) or requests.Response(), Wire(), request)  # type: ignore[func-returns-value]
+    watched(lambda r: sent.append(r) or requests.Response(), Wire(), request)  # type: ignore[func-returns-value]
     assert len(sent) == 1
 
 

@@ -16,7 +16,7 @@ import requests
 
 from core import storage
 from core.binance_client import BinanceClient
-from core.binance_client import watched as held_back
+from core.binance_transport import watched as held_back
 from core.bot import setup
 from core.bot.trader import Trader
 from core.config import Settings
