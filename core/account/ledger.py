@@ -57,7 +57,7 @@ def movements(files: Files, venue: Venue) -> dict[str, Decimal]:
     mine = venue.key()
     for name in journals(files):
         for row in files.read_lines(name):
-            if Venue(**row["venue"]).key() != mine or row["client_id"].startswith((ADOPTED, RELEASED)):
+            if Venue(**row["venue"]).key() != mine or str(row.get("client_id", "")).startswith((ADOPTED, RELEASED)):
                 continue
             sign = 1 if row["side"] == "BUY" else -1
             moved[row["base"]] += sign * Decimal(row["quantity"])
