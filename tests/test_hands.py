@@ -311,3 +311,45 @@ def test_a_command_that_no_bot_could_follow_is_refused_before_it_is_given_and_dr
     tell(tmp_path, name, {k: str(v) if isinstance(v, Decimal) else v for k, v in data.items()})
     assert commands.waiting(Files(tmp_path), 1) == []
     assert list((tmp_path / "data/commands/bot_1").iterdir()) == []
+
+
+# --- a price that jumps -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("coins", "price"), [("499.5", "1"), ("0.004995", "100000")])
+def test_a_redenominated_coin_is_not_sold_in_silence_and_its_owner_puts_it_right(tmp_path: Path, coins: str, price: str) -> None:
+    clock, exchange, bot = begun(tmp_path, "BUY", *["SELL"] * 5, protected=False)
+    run_checks(bot, clock, 1)
+    sent = len(exchange.sent)
+    exchange.wallet["BTC"][0], exchange.last = D(coins), D(price)
+    run_checks(bot, clock, 3)
+    for _ in range(30):
+        clock.now += 5000
+        bot.step()
+    assert len(exchange.sent) == sent and bot.position.direction == "LONG"
+    assert "redenominated" in next(w["text"] for w in bot.status.fields["warnings"] if w["kind"] == "jump")
+    tell(tmp_path, "mend", {"choice": "close"})
+    bot.step()
+    assert told(bot)[0] == "done" and bot.position.direction is None
+    from core.bot import reconcile
+
+    found = reconcile.examine(Files(tmp_path), exchange)
+    reconcile.apply(Files(tmp_path), exchange, found.proposals, {}, "a test")
+    assert agrees(tmp_path, exchange)
+    if coins == "499.5":
+        tell(tmp_path, "adopt", {"quantity": D("499.5")})
+        bot.step()
+        assert told(bot)[0] == "done" and bot.position.entry_price == D(1)
+    run_checks(bot, clock, 1)
+    assert not any(w["kind"] == "jump" for w in bot.status.fields["warnings"])
+
+
+def test_a_crash_to_a_tenth_is_a_crash_and_the_stop_is_sold(tmp_path: Path) -> None:
+    clock, exchange, bot = begun(tmp_path, "BUY", protected=False)
+    run_checks(bot, clock, 1)
+    exchange.last = D(10)
+    for _ in range(3):
+        clock.now += 60_000
+        bot.step()
+    assert bot.position.direction is None and exchange.trades[-1].price == D(10)
+    assert agrees(tmp_path, exchange)

@@ -29,13 +29,13 @@ from core.bot.position import PositionStore
 from core.bot.setup import Setup
 from core.bot.strategist import Strategist
 from core.bot.teller import Teller
-from core.bot.wallet import WalletWatch
+from core.bot.wallet import JumpWatch, WalletWatch
 from core.clock import Clock
 from core.config import Settings
 from core.errors import AccessRefused, ExchangeError, NotFound, RateLimited, SettingsError
 from core.exchange import Exchange
 from core.market.history import CandleStore
-from core.model import ZERO, Decision, Fill, Order, Position, Symbol
+from core.model import ZERO, Decision, Fill, KlineRow, Order, Position, Symbol
 from core.storage import Files, installation
 from strategies.base import Strategy
 
@@ -81,7 +81,7 @@ class Trader:
         self.journal = Journal(files, config.bot_id)
         self.feed = Feed(exchange, clock, candles)
         self.teller = Teller(files, self.status, self.journal, clock)
-        self.wallet = WalletWatch(files, exchange, clock)
+        self.wallet, self.jump = WalletWatch(files, exchange, clock), JumpWatch(files, exchange)
         self.strategist = Strategist(strategy, exchange, clock, self.teller) if strategy is not None else None
         self.guardian, self.desk, self.hands = Guardian(self), Desk(self), Hands(self)
         # A strategy's file may have set another precision when it was loaded; money is counted in this one.
@@ -386,6 +386,8 @@ class Trader:
             return
         price = self.feed.price(self.symbol.name)
         self._last_look_ms, self._last_look_wall = self.clock.market_ms(), self.clock.wall_ms()
+        if self._jumped(price):
+            return
         decision = decisions.look(self.position, price, self._looks_beyond)
         self._looks_beyond = self._looks_beyond + 1 if decision.why_not or decision.intents else 0
         if decision.intents:
@@ -401,12 +403,7 @@ class Trader:
         price = self.feed.price(self.symbol.name)
         candle = int(rows[-1][0]) if rows else None
         fresh = candle is not None and candle != self.last_candle
-        decision = decisions.look(self.position, price, self._looks_beyond) if self._watching() else Decision()
-        if not decision.intents and fresh:
-            self.guardian.move_stop(rows)
-            decision = decisions.timed_out(self.position, self.config.plan, rows)
-        if not decision.intents:
-            decision = self.strategist.ask(self.config, self.symbol, self.position, rows, fresh, price) if self.strategist else Decision()
+        decision = self._decide(rows, fresh, price)
         cooled = fresh and self.position.cooldown > 0
         decision = self.hands.left_out(decision, candle)
         before = self.last_candle
@@ -434,6 +431,27 @@ class Trader:
         self.teller.checked(self.config, self.symbol, self.position, decision, why, price)
         self.status.fields["checks_completed"] += 1
         self._record(decision, why, price, slot=slot)
+
+    def _decide(self, rows: list[KlineRow], fresh: bool, price: Decimal) -> Decision:
+        """Stop and target first, then what time and candles ask for, then the strategy."""
+        jumped = self._jumped(price)
+        if jumped:
+            return Decision(reasoning=jumped, why_not=jumped)
+        decision = decisions.look(self.position, price, self._looks_beyond) if self._watching() else Decision()
+        if not decision.intents and fresh:
+            self.guardian.move_stop(rows)
+            decision = decisions.timed_out(self.position, self.config.plan, rows)
+        if not decision.intents and self.strategist:
+            decision = self.strategist.ask(self.config, self.symbol, self.position, rows, fresh, price)
+        return decision
+
+    def _jumped(self, price: Decimal) -> str:
+        word = self.jump.word(self.position, price)
+        if word:
+            self.teller.warn("jump", f"{word[:1].upper()}{word[1:]}", self.config, self.symbol, "risk")
+        else:
+            self.status.clear("jump")
+        return word
 
     def _filled(self, before: Position, order: Order, news: tuple[Fill, ...], after: Position) -> None:
         if after.direction is None:

@@ -7,6 +7,9 @@ While it is missing nothing is bought; getting out goes on, with what is there.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+from core.account import ledger
 from core.account.claims import missing
 from core.clock import Clock
 from core.errors import StateError
@@ -64,3 +67,41 @@ class WalletWatch:
             if gone > 0
             else ""
         )
+
+
+class JumpWatch:
+    """A price that is suddenly many times another: a crash, or a redenomination (the coin was
+    exchanged for a thousand new ones)? The books tell: after a redenomination the account holds
+    another number of coins. Then the bot neither sells nor buys until its owner has chosen."""
+
+    FACTOR = Decimal(4)  # between two looks; a stop-out at such a price is asked about first
+
+    def __init__(self, files: Files, exchange: Exchange):
+        self.files, self.exchange = files, exchange
+        self._known: Decimal | None = None  # the last price that was believed
+        self._trade = 0
+
+    def word(self, position: Position, price: Decimal) -> str:
+        """Why this price is not acted upon, "" where it is. Raises what the exchange raises."""
+        entry = position.entry_price
+        if position.direction is None or entry is None:
+            self._known = None
+            return ""
+        known = self._known if self._known is not None and self._trade == position.trade else entry
+        if max(price / known, known / price) < self.FACTOR or not self._coins_changed(position):
+            self._known, self._trade = price, position.trade
+            return ""
+        return (
+            f"the price went from {plain(known)} to {plain(price)} at once and the account holds another number of {position.base}: "
+            "it looks as if the coin was redenominated. Nothing is sold or bought by itself; close the book of this bot by hand, "
+            "then bring the new coins under it"
+        )
+
+    def _coins_changed(self, position: Position) -> bool:
+        """What the books can't explain is half of what this bot owns, or more."""
+        known = ledger.books(self.files, position.venue)
+        if known is None:
+            return False
+        balance = self.exchange.balances().get(position.base)
+        foreign = (balance.total if balance else ZERO) - known.get(position.base, ZERO)
+        return abs(foreign) * 2 >= position.quantity
