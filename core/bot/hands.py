@@ -204,14 +204,17 @@ class Hands:
         """`book`: what happened to the missing coins goes into the books. `close`: besides, the
         rest of the position goes back to its owner, and the bot is flat."""
         bot, choice = self.bot, command.data["choice"]
-        if bot.position.direction != "LONG":
-            return "refused", "no position is open: nothing of this bot can be missing"
+        if bot.position.direction == "SHORT":
+            return "refused", "a short owns no coins that could be missing"
+        # What is as it was asked for is done, also by a life before this one.
+        if bot.position.direction is None:
+            return "done", "no position is open, nothing of this bot is missing"
         found = reconcile.examine(bot.files, bot.exchange)
         if found.unsettled:
             return WAIT
         todo = [x for x in found.proposals if x.bot_id == bot.position.bot_id]
         if not todo and choice == "book":
-            return "refused", "nothing of this bot is missing"
+            return "done", "nothing of this bot is missing"
         if not self._take_back():
             return "refused", "the stop at the exchange could not be taken back: nothing was changed, try again"
         price = bot.feed.price(bot.symbol.name)
