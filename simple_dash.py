@@ -198,26 +198,11 @@ def _changing(app: Flask, board: Board, settings: Settings, files: Files) -> Non
         control.close_position(files, settings, bot_id, "dashboard", board.supervisor)
         return answer({"success": True, "bot": board.row(bot_id)}, 202)
 
+    @app.post("/api/bot/<raw>/<any(levels, skip, adopt, mend):command>")
     def by_hand(raw: str, command: str) -> Response:
         given = inputs.body(request.get_data()) if request.get_data() else {}
         status, told = hands.command(board, inputs.bot_id(raw), command, given)
         return answer(told, status)
-
-    @app.post("/api/bot/<raw>/levels")
-    def levels(raw: str) -> Response:
-        return by_hand(raw, "levels")
-
-    @app.post("/api/bot/<raw>/skip")
-    def skip(raw: str) -> Response:
-        return by_hand(raw, "skip")
-
-    @app.post("/api/bot/<raw>/adopt")
-    def adopt(raw: str) -> Response:
-        return by_hand(raw, "adopt")
-
-    @app.post("/api/bot/<raw>/mend")
-    def mend(raw: str) -> Response:
-        return by_hand(raw, "mend")
 
     @app.post("/api/reconcile")
     def acknowledge() -> Response:

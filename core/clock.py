@@ -18,6 +18,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
 
+from core.errors import ExchangeError
 from core.exchange import TimeReading
 
 JUMP_MS = 1000  # beyond it, a clock that is not where it should be has jumped
@@ -151,7 +152,7 @@ class RealClock:
             # Counted from the answer's arrival: our market time is then never ahead of the
             # exchange's, and a candle that we take for closed is closed there.
             reading = self._read()
-        except Exception:
+        except ExchangeError:
             self._missed += 1
             if self._missed >= MISSED_READINGS:
                 self._distrust(f"the exchange's clock could not be read {MISSED_READINGS} times in a row")
@@ -202,7 +203,7 @@ class RealClock:
         if self._read is not None and (self._measure_now or self._mono() - self._read_at >= self._every()):
             try:
                 self.sync()
-            except Exception:  # noqa: BLE001 - a clock that can't be asked goes on from its last reading
+            except ExchangeError:  # a clock that can't be asked goes on from its last reading
                 self._read_at_failed()
 
     def _read_at_failed(self) -> None:

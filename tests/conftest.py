@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+import toy
 from core import config
 
 for _name in (*config.names(), "BOTYARD_HOME"):
@@ -20,3 +22,15 @@ def home(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / ".env").touch(mode=0o600)
     return folder
+
+
+@pytest.fixture
+def clock() -> toy.StepClock:
+    return toy.StepClock()
+
+
+@pytest.fixture
+def exchange(clock: toy.StepClock) -> toy.ToyExchange:
+    made = toy.ToyExchange(clock)
+    made.closes = [Decimal(100)] * 120
+    return made

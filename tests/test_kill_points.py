@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -179,22 +179,28 @@ class Yard:
         self.settings = load({"BOTYARD_HOME": str(home), "CHECK_INTERVAL": "300", "RISK_INTERVAL": "60"})
         self.bot: Trader | None = None
 
+    record: ClassVar[dict[str, Any]] = {"stop_loss_pct": D(50), "take_profit_pct": D(1000)}
+
     def live(self, fate: Fate, until_ms: int) -> bool:
         """One life until then; False when it was killed."""
         self.exchange.fate = fate
         strategy = ByCandle()
-        record = {"symbol": "BTC/USD", "trade_amount": D(500), "stop_loss_pct": D(50), "take_profit_pct": D(1000)}
+        record = {"symbol": "BTC/USD", "trade_amount": D(500), **self.record}
         config = setup.build(self.settings, 1, "B", "BTC/USD", "by_candle", D(500), record, strategy)
         bot = self.bot = Trader(config, self.settings, MortalFiles(self.home, fate), self.exchange, self.clock, strategy)
         try:
             assert bot.start()
-            while self.clock.now < until_ms or bot.executor.unresolved:
+            while self.clock.now < until_ms or bot.executor.unresolved or bot.position.orders:
+                self.walk()
                 bot.step()
                 self.clock.wait(*bot.deadlines())
                 assert self.clock.now < until_ms + 3_600_000
         except Killed:
             return False
         return True
+
+    def walk(self) -> None:
+        """Where the market goes before a step; here it stays."""
 
     def right(self) -> None:
         """What must hold after everything is known (DESIGN §1.1 to §1.4)."""
@@ -295,28 +301,13 @@ PRICES = {0: "100", 1: "103", 2: "104", 3: "103.5", 5: "101"}  # by candle: up, 
 class Protected(Yard):
     """The entry is protected by a pair; the stop trails upwards and is met on the way down."""
 
+    record: ClassVar[dict[str, Any]] = {"stop_loss_pct": D(2), "take_profit_pct": D(50), "trailing_stop_pct": D(1), "offset": 0}
+
     def __init__(self, home: Path, side: str, outcome: str):
         super().__init__(home, side, outcome)
         self.exchange.capabilities = replace(self.exchange.capabilities, protection=True)
 
-    def live(self, fate: Fate, until_ms: int) -> bool:
-        self.exchange.fate = fate
-        strategy = ByCandle()
-        record = {"symbol": "BTC/USD", "trade_amount": D(500), "stop_loss_pct": D(2), "take_profit_pct": D(50), "trailing_stop_pct": D(1), "offset": 0}
-        config = setup.build(self.settings, 1, "B", "BTC/USD", "by_candle", D(500), record, strategy)
-        bot = self.bot = Trader(config, self.settings, MortalFiles(self.home, fate), self.exchange, self.clock, strategy)
-        try:
-            assert bot.start()
-            while self.clock.now < until_ms or bot.executor.unresolved or bot.position.orders:
-                self._walk()
-                bot.step()
-                self.clock.wait(*bot.deadlines())
-                assert self.clock.now < until_ms + 3_600_000
-        except Killed:
-            return False
-        return True
-
-    def _walk(self) -> None:
+    def walk(self) -> None:
         """The market goes where the clock says; each candle is flat at its price."""
         candle = (self.clock.now - START) // SLOT
         price = PRICES[max(n for n in PRICES if n <= max(candle, 0))]

@@ -20,18 +20,6 @@ from strategies.base import Strategy
 D = Decimal
 
 
-@pytest.fixture
-def clock() -> toy.StepClock:
-    return toy.StepClock()
-
-
-@pytest.fixture
-def exchange(clock: toy.StepClock) -> toy.ToyExchange:
-    made = toy.ToyExchange(clock)
-    made.closes = [D(100)] * 120
-    return made
-
-
 def books_match(home: Path, exchange: toy.ToyExchange) -> None:
     assert ledger.compare(Files(home), exchange) == []
 

@@ -80,34 +80,19 @@ _IN_PARTS = fault("partial_fill", ORDER, times=2, fraction=0.37)
 _WATCHED = {"protection": "bot", "stop_loss_pct": D(50), "take_profit_pct": D(1000)}
 _PAIR = {"protection": "exchange", "stop_loss_pct": D(2), "take_profit_pct": D(50)}
 
+# The stop follows the price up, and is met on the way down.
+_UP_AND_DOWN = ("100", "100", "100", "103", "103", "103", "101")
+_TRAILING = {**_PAIR, "trailing_stop_pct": D(1), "cooldown_checks": 100}
+_MOVE: dict[str, Any] = {"arm": 4, "end": 9, "sell_from": 5, "faults_at": 4, "stop_at_end": "101.97", "record": _TRAILING}
+
 SCENARIOS = {
     s.name: s
     for s in (
         Scenario("entry", ("101.37",), tuple(_of(ORDER)), arm=2, end=5, long_at_end=True, protected=False, record=_WATCHED),
         Scenario("exit", ("101.37", "101.37", "101.37", "103.11"), tuple(_of(ORDER)), arm=4, end=7, sell_from=3, faults_at=4, protected=False, record=_WATCHED),
         Scenario("pair", ("101.37",), tuple(_of(PAIR)), arm=2, end=5, long_at_end=True, record=_PAIR),
-        Scenario(
-            "stop move, cancel",
-            ("100", "100", "100", "103", "103", "103", "101"),
-            tuple(_of(ORDER, "DELETE")),
-            arm=4,
-            end=9,
-            sell_from=5,
-            faults_at=4,
-            stop_at_end="101.97",
-            record={**_PAIR, "trailing_stop_pct": D(1), "cooldown_checks": 100},
-        ),
-        Scenario(
-            "stop move, new pair",
-            ("100", "100", "100", "103", "103", "103", "101"),
-            tuple(_of(PAIR)),
-            arm=4,
-            end=9,
-            sell_from=5,
-            faults_at=4,
-            stop_at_end="101.97",
-            record={**_PAIR, "trailing_stop_pct": D(1), "cooldown_checks": 100},
-        ),
+        Scenario("stop move, cancel", _UP_AND_DOWN, tuple(_of(ORDER, "DELETE")), **_MOVE),
+        Scenario("stop move, new pair", _UP_AND_DOWN, tuple(_of(PAIR)), **_MOVE),
         Scenario(
             "stop fired while down",
             ("101.37", "101.37", "101.37", "101.37", "101.37", "101.37", "95"),
