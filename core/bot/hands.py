@@ -20,14 +20,13 @@ from core.bot.botlog import money
 from core.bot.commands import Command
 from core.errors import ExchangeError, RateLimited
 from core.market import sizing
-from core.model import SENDING, ZERO, Decision, Fill, Position, Side, floor_to, plain
+from core.model import SENDING, ZERO, Decision, Fill, Position, floor_to, plain
 
 if TYPE_CHECKING:
     from core.bot.trader import Trader
 
 log = logging.getLogger("botyard")
 
-_EIGHT = Decimal("0.00000001")
 WAIT = ("waiting", "")  # not now: the command stays for the next step
 Outcome = tuple[str, str]  # done | refused | waiting, and the word for people
 
@@ -177,7 +176,7 @@ class Hands:
         cost = price if command.data.get("price") is None else Decimal(command.data["price"])
         if sizing.sellable(p.quantity + p.dust + quantity, price, symbol.rules) <= 0:
             return "refused", f"{plain(quantity)} {symbol.base} are too few: {symbol.name} would not let them be sold again"
-        fill = self._booked(own_id, "BUY", cost, quantity)
+        fill = reconcile.moveless(p, own_id, cost, quantity, bot.clock.market_ms())
         trial = decisions.after_fills(fold.adopt(p, fill, 0), bot.config.plan, symbol.rules, (fill,))
         problem = self._around(trial, trial.stop_loss, trial.take_profit, price)
         if problem:
@@ -227,18 +226,12 @@ class Hands:
             words.append(proposal.text)
         left = bot.position.quantity
         if choice == "close" and bot.position.direction is not None:
-            fill = self._booked(f"{RELEASED}{command.number}", "SELL", price, left)
+            fill = reconcile.moveless(bot.position, f"{RELEASED}{command.number}", price, left, bot.clock.market_ms())
             self._book(fold.outside(bot.position, (fill,), bot.clock.wall_ms()), (fill,), price)
             words.append(f"{plain(left)} {bot.symbol.base} are yours again, valued at {plain(price)}")
         bot.wallet.ask()
         self._protect_again()
         return "done", "; ".join(words)
-
-    def _booked(self, own_id: str, side: Side, price: Decimal, quantity: Decimal) -> Fill:
-        p = self.bot.position
-        quote = floor_to(price * quantity, _EIGHT)
-        role, tag = ("entry", "adopted") if side == "BUY" else ("exit", "released")
-        return Fill(own_id, own_id, own_id, p.symbol, side, price, quantity, quote, ZERO, p.quote, self.bot.clock.market_ms(), role=role, tag=tag)  # type: ignore[arg-type]
 
     def _book(self, after: Position, news: tuple[Fill, ...], price: Decimal | None = None) -> None:
         """In one write: the fills, what follows from them, and that they are not journaled yet.

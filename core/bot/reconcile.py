@@ -22,7 +22,7 @@ from core.bot.position import PositionStore
 from core.clock import wall_ms
 from core.errors import AlreadyRunning, Conflict, NotFound
 from core.exchange import Exchange
-from core.model import ZERO, Fill, Position, Symbol, floor_to, plain
+from core.model import ZERO, Fill, Position, Role, Side, Symbol, floor_to, plain
 from core.storage import Files
 
 _EIGHT = Decimal("0.00000001")
@@ -179,13 +179,21 @@ def mend(files: Files, exchange: Exchange, bot_id: int, choice: str, by: str) ->
 
 def _hand_over(files: Files, exchange: Exchange, position: Position, symbol: Symbol) -> str:
     """End a position without a sale: its owner takes the coins at the price now. The wallet doesn't move, nor do the books."""
-    price, own_id = exchange.price(symbol.name), f"{ledger.RELEASED}{wall_ms()}"
-    worth = floor_to(position.quantity * price, _EIGHT)
-    at = exchange.time().market_ms
-    fill = Fill(own_id, own_id, own_id, symbol.name, "SELL", price, position.quantity, worth, ZERO, position.quote, at, tag="released")
+    price = exchange.price(symbol.name)
+    fill = moveless(position, f"{ledger.RELEASED}{wall_ms()}", price, position.quantity, exchange.time().market_ms)
     text = f"{plain(position.quantity)} {position.base} are yours again, valued at {plain(price)}"
     _change(files, Proposal("book_sale", position.base, -position.quantity, text, position.bot_id, symbol.name, (fill,)), symbol, price)
     return text
+
+
+def moveless(position: Position, own_id: str, price: Decimal, quantity: Decimal, market_ms: int) -> Fill:
+    """Coins that come under a bot (`ledger.ADOPTED` begins the id) or go back to their owner
+    (`ledger.RELEASED`) at a price, without a trade at the exchange."""
+    adopted = own_id.startswith(ledger.ADOPTED)
+    side: Side = "BUY" if adopted else "SELL"
+    role: Role = "entry" if adopted else "exit"
+    worth, tag = floor_to(price * quantity, _EIGHT), "adopted" if adopted else "released"
+    return Fill(own_id, own_id, own_id, position.symbol, side, price, quantity, worth, ZERO, position.quote, market_ms, role=role, tag=tag)
 
 
 def _change(files: Files, proposal: Proposal, symbol: Symbol, price: Decimal) -> None:
