@@ -353,3 +353,35 @@ def test_a_crash_to_a_tenth_is_a_crash_and_the_stop_is_sold(tmp_path: Path) -> N
         bot.step()
     assert bot.position.direction is None and exchange.trades[-1].price == D(10)
     assert agrees(tmp_path, exchange)
+
+
+@pytest.mark.parametrize(("name", "data"), [("levels", {"stop_loss": D(99)}), ("adopt", {"quantity": D(1)}), ("mend", {"choice": "close"}), ("close", {})])
+def test_on_a_full_disk_a_command_takes_no_stop_away_and_is_done_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: dict[str, Any]
+) -> None:
+    clock, exchange, bot = begun(tmp_path, "BUY")
+    exchange.wallet["BTC"][0] = D(2)
+    run_checks(bot, clock, 1)
+    bot.step()
+    sent = len(exchange.sent)
+    write = Files.write_json
+
+    def full(files: Files, file: str, value: Any, **more: Any) -> None:
+        if file.endswith("_position.json"):
+            raise OSError(28, "No space left on device", file)
+        write(files, file, value, **more)
+
+    monkeypatch.setattr(Files, "write_json", full)
+    tell(tmp_path, name, data)
+    for _ in range(10):
+        clock.now += 2000
+        bot.step()
+    assert open_stops(exchange) == [D("98.00")] and len(exchange.sent) == sent
+    assert any(w["kind"] == "disk" for w in bot.status.fields["warnings"])
+    assert "last_command" not in bot.status.fields
+    monkeypatch.setattr(Files, "write_json", write)
+    for _ in range(10):
+        clock.now += 2000
+        bot.step()
+    assert told(bot)[0] == "done"
+    assert not any(w["kind"] == "disk" for w in bot.status.fields["warnings"])
