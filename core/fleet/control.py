@@ -20,10 +20,11 @@ from core.errors import AlreadyRunning, BotyardError, Conflict, InputError, Stat
 from core.fleet import locks, preflight, records, state
 from core.fleet.audit import audit
 from core.fleet.health import health, stuck_bound_ms
+from core.fleet.paper_unit import PAPER_WANTED
 from core.fleet.registry import Registry
 from core.fleet.screen import ScreenSupervisor
 from core.fleet.supervisor import Supervisor
-from core.fleet.yard import PAPER_WANTED, read_status
+from core.fleet.yard import read_status
 from core.storage import Files
 
 # What of core/fleet/preflight.py keeps a live bot from being started.

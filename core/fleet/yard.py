@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from core import config, notify
@@ -24,6 +23,7 @@ from core.config import Settings
 from core.errors import AlreadyRunning, BotyardError, Conflict, NotFound, SettingsError
 from core.fleet import locks, records, state
 from core.fleet.health import health, stuck_bound_ms
+from core.fleet.paper_unit import PaperUnit
 from core.fleet.policy import Watch, pause_s
 from core.fleet.registry import Registry
 from core.fleet.supervisor import StartFailed, Supervisor
@@ -32,10 +32,8 @@ from core.notify.outbox import Outbox
 from core.storage import Files
 
 STATUS = "data/yard_status.json"
-PAPER_WANTED = "data/paper_wanted"
 STEP_S = 0.5
 HEARTBEAT_S = 1.0
-PAPER_SETTLED_S = 60.0  # a paper exchange that lived this long has started well
 WORKERS = 2  # starts at a time: a start keeps a processor busy with imports
 log = logging.getLogger("botyard.yard")
 
@@ -46,15 +44,6 @@ def read_status(files: Files) -> dict[str, Any] | None:
         return files.read_json(STATUS, schema=1)
     except (BotyardError, OSError):
         return None
-
-
-@dataclass
-class _Paper:
-    pid: int | None = None
-    since: float = 0.0
-    starts: int = 0
-    due: float = 0.0
-    why: str = ""
 
 
 class Yard:
@@ -74,14 +63,20 @@ class Yard:
     ):
         self.files, self.settings, self.supervisor, self.outbox = files, settings, supervisor, outbox
         self.registry = Registry(files)
-        self.paper_argv = paper_argv or [sys.executable, "-m", "core.paper"]
         self._settings_now = settings_now or (lambda: config.load({**os.environ, "BOTYARD_HOME": str(files.home)}))
         self._monotonic = monotonic
         self._bound_ms = stuck_bound_ms(settings)
         self._started_wall_ms = wall_ms()
         self._records: list[dict[str, Any]] = []
         self._watches: dict[int, Watch] = {}
-        self._paper = _Paper()
+        self._paper = PaperUnit(
+            files,
+            supervisor,
+            paper_argv or [sys.executable, "-m", "core.paper"],
+            monotonic,
+            submit=lambda job: self._submit("paper", 1, job),
+            crashed=self._paper_crashed,
+        )
         self._problem = ""
         self._adopted = False
         self._written = float("-inf")
@@ -125,7 +120,8 @@ class Yard:
         if known:
             for gone in set(self._watches) - {r["id"] for r in self._records}:
                 del self._watches[gone]
-        self._look_at_paper()
+        if "paper" not in self._busy:
+            self._paper.look(self._records)
         if self.outbox is not None:
             self.outbox.step()
         self._adopted = self._adopted or known
@@ -162,7 +158,7 @@ class Yard:
             "adopted": self._adopted,
             "error": self._problem or None,
             "bots": notes,
-            "paper": {"pid": self._paper.pid, "starts": self._paper.starts, "why": self._paper.why},
+            "paper": self._paper.note(),
         }
         try:
             self.files.write_json(STATUS, value, durable=False, keep_previous=False)
@@ -326,44 +322,6 @@ class Yard:
             return f"the settings are not right: {'; '.join(e.problems)}"
         return records.mode_problem(record, settings.trading_mode, guard)
 
-    # --- the paper exchange -------------------------------------------------------------------
-
-    def _look_at_paper(self) -> None:
-        if "paper" in self._busy:
-            return
-        paper, now = self._paper, self._monotonic()
-        pid = self.supervisor.unit_pid("paper")
-        if pid is not None:
-            if pid != paper.pid:
-                paper.pid, paper.since, paper.why = pid, now, ""
-            elif now - paper.since >= PAPER_SETTLED_S:
-                paper.starts = 0
-            return
-        wanted = self.files.exists(PAPER_WANTED) or any(r["mode"] == "paper" and r["status"] == "running" for r in self._records)
-        if paper.pid is not None:
-            paper.pid, paper.due = None, now + pause_s(paper.starts)
-            if wanted:
-                paper.why = "its process is gone; it is started again"
-                self._post("paper_crashed", "The paper exchange has ended; it is started again. Paper bots wait for it.", "warning", mode="paper")
-        if wanted and now >= paper.due:
-            self._submit("paper", 1, self._start_paper)
-
-    def _start_paper(self) -> None:
-        paper = self._paper
-        try:
-            with locks.action(self.files, "paper", 0):
-                paper.starts += 1
-                paper.pid = self.supervisor.start_unit("paper", self.paper_argv)
-                paper.since, paper.why = self._monotonic(), ""
-                log.info("the paper exchange runs, process %s", paper.pid)
-        except (AlreadyRunning, Conflict):
-            return
-        except (BotyardError, OSError) as e:
-            paper.due = self._monotonic() + pause_s(paper.starts)
-            if str(e) != paper.why:
-                log.warning("%s", e)
-            paper.why = str(e)
-
     # --- workers --------------------------------------------------------------------------------
 
     def _submit(self, unit: str, priority: int, job: Callable[[], None]) -> None:
@@ -395,6 +353,9 @@ class Yard:
 
     def _tell(self, record: Mapping[str, Any], kind: str, text: str, severity: str) -> None:
         self._post(kind, f"{record['name']} (bot {record['id']}) {text}.", severity, record["id"], record["mode"])
+
+    def _paper_crashed(self) -> None:
+        self._post("paper_crashed", "The paper exchange has ended; it is started again. Paper bots wait for it.", "warning", mode="paper")
 
     def _post(self, kind: str, text: str, severity: str, bot_id: int | None = None, mode: str | None = None) -> None:
         log.log(logging.INFO if severity == "info" else logging.WARNING, "%s", text)
