@@ -17,7 +17,7 @@ from core.bot import commands
 from core.clock import wall_ms
 from core.config import Settings
 from core.errors import AlreadyRunning, BotyardError, Conflict, InputError, StateError
-from core.fleet import locks, preflight, records, state
+from core.fleet import locks, maintenance, preflight, records, state
 from core.fleet.audit import audit
 from core.fleet.health import health, stuck_bound_ms
 from core.fleet.paper_unit import PAPER_WANTED
@@ -63,6 +63,27 @@ def yard_status(files: Files) -> dict[str, Any] | None:
     return read_status(files)
 
 
+def set_maintenance(
+    files: Files,
+    settings: Settings,
+    on: bool,
+    by: str,
+    note: str = "",
+    supervisor: Supervisor | None = None,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Turn maintenance mode on (every bot finishes its step and stops, nothing starts) or off (what is wanted starts).
+
+    Answers as core/fleet/maintenance.py `enter`. InputError (the note), OSError (the disk took nothing: nothing has changed)."""
+    keeper = supervisor or make_supervisor(files, settings)
+    if on:
+        return maintenance.enter(files, keeper, by, note, progress or (lambda text: None))
+    done = maintenance.lift(files, by, note)
+    ensure_yard(files, settings, keeper)
+    return done
+
+
 # --- one bot --------------------------------------------------------------------------------
 
 
@@ -75,6 +96,7 @@ def start_bot(files: Files, settings: Settings, bot_id: int, by: str, supervisor
     _allowed(record, settings)
     _vetted(files, settings, record)
     with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "start", bot_id):
+        maintenance.refuse(files, f"bot {bot_id} can't be started")  # before it is wanted
         record = registry.set_wanted(bot_id, "running", f"start by {by}")
         if yard:
             ensure_yard(files, settings, keeper)
@@ -111,6 +133,7 @@ def restart_bot(files: Files, settings: Settings, bot_id: int, by: str, supervis
     _allowed(record, settings)
     _vetted(files, settings, record)
     with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "restart", bot_id):
+        maintenance.refuse(files, f"bot {bot_id} can't be restarted")  # before it is stopped
         record = registry.set_wanted(bot_id, "running", f"restart by {by}")
         ensure_yard(files, settings, keeper)
         keeper.stop(bot_id, by=by)
@@ -121,6 +144,7 @@ def end_stuck(files: Files, settings: Settings, bot_id: int, by: str, supervisor
     """End a bot that is stuck and start it anew; its new pid. Conflict when it isn't stuck."""
     keeper, registry = supervisor or make_supervisor(files, settings), Registry(files)
     with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "end stuck", bot_id):
+        maintenance.refuse(files, f"bot {bot_id} can't be started anew")
         record, status = registry.bot(bot_id), state.read_status(files, bot_id)
         found = health(record, status, keeper.pid(bot_id), wall_ms(), yard_status(files), stuck_bound_ms(settings))
         if found["status"] != "stuck":
@@ -136,6 +160,7 @@ def close_position(files: Files, settings: Settings, bot_id: int, by: str, super
     keeper = supervisor or make_supervisor(files, settings)
     record = Registry(files).bot(bot_id)
     with locks.action(files, f"bot_{bot_id}"), _audited(files, by, "close", bot_id):
+        maintenance.refuse(files, f"bot {bot_id} can't close its position")
         business = state.open_business(state.read_position(files, bot_id))
         if business is None:
             raise Conflict(f"bot {bot_id} has no open position: there is nothing to close")

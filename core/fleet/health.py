@@ -77,6 +77,8 @@ def _gone(record: Mapping[str, Any], status: Mapping[str, Any] | None, note: Map
     told = f"exit code {word.get('code')}: {word.get('reason')}" if word else ""
     if record["status"] != "running":
         return _answer("stopped", told if word and word.get("code") else "")
+    if note.get("state") == "maintenance":
+        return _answer("stopped", str(note.get("why")))
     if note.get("state") in ("queued", "starting"):
         return _answer("starting", str(note.get("why") or "it is being started"))
     if status is None and not note:

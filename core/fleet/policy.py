@@ -19,7 +19,7 @@ MOST_STARTS = 10
 BY_HAND_AFTER_S = 10.0
 LONGEST_PAUSE_S = 30.0
 
-State = Literal["new", "up", "queued", "starting", "waiting", "by_hand", "ended", "given_up", "stopped"]
+State = Literal["new", "up", "queued", "starting", "waiting", "by_hand", "ended", "given_up", "stopped", "maintenance"]
 
 
 def pause_s(starts: int, business_open: bool = False) -> float:
@@ -61,6 +61,11 @@ class Watch:
         self.state, self.why, self.due, self.pid = "stopped", "", None, None
         self.starts = self.guard_starts = 0
         self.crashed = False
+
+    def paused(self, why: str) -> None:
+        """Maintenance mode is on: whatever was planned is off, and begins anew when it is lifted."""
+        self.rest()
+        self.state, self.why = "maintenance", why
 
     def ended(self, word: Mapping[str, Any] | None, business_open: bool, now: float) -> Literal["by_hand", "ended", "crashed", "given_up"]:
         """Its process is gone, though wanted. Decides what comes next, and says what this was."""

@@ -24,7 +24,7 @@ from core.bot import status as bot_status
 from core.clock import wall_ms
 from core.config import ROOT, Settings
 from core.errors import AlreadyRunning, BotyardError, Conflict, StateError
-from core.fleet import state
+from core.fleet import maintenance, state
 from core.fleet.processes import Handle, handles_signal
 from core.model import plain
 from core.storage import Files
@@ -144,11 +144,12 @@ class Supervisor(ABC):
 
     # --- start --------------------------------------------------------------------------
 
-    def start(self, record: Mapping[str, Any], *, guard: bool = False) -> int:
-        """Start a bot; its pid once it holds its lock. A guard gives way to a start.
+    def start(self, record: Mapping[str, Any], *, guard: bool = False, once: bool = False) -> int:
+        """Start a bot; its pid once it holds its lock. A guard gives way to a start; `once`: one that only books.
 
-        Raises AlreadyRunning, or StartFailed with the bot's exit code and reason."""
+        Raises AlreadyRunning, Conflict (maintenance mode is on), or StartFailed with the bot's exit code and reason."""
         bot_id = int(record["id"])
+        maintenance.refuse(self.files, f"bot {bot_id} can't be started")  # the one gate: every start goes through here
         held = self.pid(bot_id)
         if held is not None:
             if guard or not self.is_guard(bot_id, held):
@@ -157,7 +158,10 @@ class Supervisor(ABC):
         self.files.path(bot_status.stop_name(bot_id)).unlink(missing_ok=True)
         since = wall_ms()
         try:
-            pid = self.start_unit(f"bot_{bot_id}", self.argv(record, guard))
+            argv = self.argv(record, guard)
+            if once:
+                argv.insert(argv.index("--guard"), "--once")
+            pid = self.start_unit(f"bot_{bot_id}", argv)
             self.files.write_json(f"{STARTED}/bot_{bot_id}.json", {"schema": 1, "pid": pid, "guard": guard}, durable=False, keep_previous=False)
             return pid
         except StartFailed as e:
@@ -191,8 +195,10 @@ class Supervisor(ABC):
 
     # --- stop ---------------------------------------------------------------------------
 
-    def stop(self, bot_id: int, *, by: str, timeout_s: float = 15) -> None:
-        """Stop a bot; returns when its process is gone (also when there was none). StopFailed otherwise."""
+    def stop(self, bot_id: int, *, by: str, timeout_s: float = 15, at_once: bool = False) -> None:
+        """Stop a bot; returns when its process is gone (also when there was none). StopFailed otherwise.
+
+        `at_once`: by SIGKILL alone, for a process that can hear nothing else."""
         note = bot_status.stop_name(bot_id)
 
         def tell(pid: int) -> None:
@@ -201,10 +207,10 @@ class Supervisor(ABC):
             with contextlib.suppress(OSError):  # a full disk must not keep a bot from being stopped
                 self.files.write_json(note, value, durable=False, keep_previous=False)
 
-        self.stop_unit(f"bot_{bot_id}", timeout_s=timeout_s, tell=tell)
+        self.stop_unit(f"bot_{bot_id}", timeout_s=timeout_s, tell=tell, at_once=at_once)
         self.files.path(note).unlink(missing_ok=True)
 
-    def stop_unit(self, unit: str, *, timeout_s: float = 15, tell: Callable[[int], None] | None = None) -> None:
+    def stop_unit(self, unit: str, *, timeout_s: float = 15, tell: Callable[[int], None] | None = None, at_once: bool = False) -> None:
         """SIGTERM, a bounded wait, the form's push, SIGKILL, and a check that it is gone.
 
         Everything together takes `timeout_s` at most, but for moments."""
@@ -215,18 +221,20 @@ class Supervisor(ABC):
             with Handle(pid) as process:
                 if self.unit_pid(unit) != pid:
                     continue  # the handle may be a stranger's
-                self._end(unit, process, timeout_s, tell)
+                self._end(unit, process, timeout_s, tell, at_once)
         pid = self.unit_pid(unit)
         if pid is not None:
             raise StopFailed(f"{unit} was ended, but is running again (process {pid}): somebody else starts it", pid)
         self._clear(unit)
 
-    def _end(self, unit: str, process: Handle, timeout_s: float, tell: Callable[[int], None] | None) -> None:
+    def _end(self, unit: str, process: Handle, timeout_s: float, tell: Callable[[int], None] | None, at_once: bool) -> None:
         steps: list[tuple[Callable[[], object], float]] = [
             (lambda: process.signal(signal.SIGTERM), 0.7),
             (lambda: self._push(unit, process.pid), 0.15),
             (lambda: process.signal(signal.SIGKILL), 0.15),
         ]
+        if at_once:
+            steps = [(lambda: process.signal(signal.SIGKILL), 1.0)]
         try:
             for act, share in steps:
                 if tell is not None:

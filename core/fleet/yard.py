@@ -21,7 +21,7 @@ from core import config, notify
 from core.clock import wall_ms
 from core.config import Settings
 from core.errors import AlreadyRunning, BotyardError, Conflict, NotFound, SettingsError
-from core.fleet import locks, records, state
+from core.fleet import locks, maintenance, records, state
 from core.fleet.health import health, stuck_bound_ms
 from core.fleet.paper_unit import PaperUnit
 from core.fleet.policy import Watch, pause_s
@@ -68,6 +68,7 @@ class Yard:
         self._bound_ms = stuck_bound_ms(settings)
         self._started_wall_ms = wall_ms()
         self._records: list[dict[str, Any]] = []
+        self._maintenance = maintenance.Mode()
         self._watches: dict[int, Watch] = {}
         self._paper = PaperUnit(
             files,
@@ -107,6 +108,7 @@ class Yard:
     def step(self) -> None:
         """One look: the list, every bot, the paper exchange, the heartbeat."""
         known = self._read_records()
+        self._look_at_maintenance()
         wanted_now: list[tuple[bool, int]] = []
         for record in self._records:
             try:
@@ -158,12 +160,33 @@ class Yard:
             "adopted": self._adopted,
             "error": self._problem or None,
             "bots": notes,
+            "maintenance": self._maintenance.as_json(),
             "paper": self._paper.note(),
         }
         try:
             self.files.write_json(STATUS, value, durable=False, keep_previous=False)
         except OSError as e:
             log.error("the yard's status can't be written: %s", e)
+
+    # --- maintenance ------------------------------------------------------------------------
+
+    def _look_at_maintenance(self) -> None:
+        before, now = self._maintenance, maintenance.read(self.files)
+        self._maintenance = now
+        if now.problem and now.problem != before.problem:
+            self._post("maintenance", f"{now.why[:1].upper()}{now.why[1:]}. Running bots go on.", "risk")
+        if now != before and not now.on:
+            # Also where it was on and lifted between two looks: who ended meanwhile was stopped for it.
+            for watch in self._watches.values():
+                if watch.state not in ("up", "queued", "starting", "by_hand"):
+                    watch.rest()
+
+    def _pause(self, watch: Watch, pid: int | None, wanted: bool) -> None:
+        """While it is on nothing is started, ended or replaced; who runs is about to be stopped by whoever turned it on."""
+        if pid is None and wanted:
+            watch.paused(self._maintenance.why)
+        elif not wanted:
+            watch.rest()
 
     # --- one bot --------------------------------------------------------------------------
 
@@ -176,6 +199,9 @@ class Yard:
         if f"bot_{bot_id}" in self._busy:
             return False
         watch, pid = self._watch(bot_id), self.supervisor.pid(bot_id)
+        if self._maintenance.on and watch.state != "by_hand":
+            self._pause(watch, pid, wanted)
+            return False
         if pid is not None:
             self._look_at_running(record, watch, pid, wanted)
             return False
@@ -186,7 +212,7 @@ class Yard:
             self._classify(bot_id, watch)
         elif watch.state == "by_hand" and watch.due is not None and self._monotonic() >= watch.due:
             self._stopped_by_hand(record, watch)
-        if watch.state in ("new", "stopped"):
+        if watch.state in ("new", "stopped", "maintenance"):
             watch.state, watch.why = "queued", "it is wanted and about to be started"
             return True
         if watch.state == "queued":
@@ -226,6 +252,8 @@ class Yard:
             with locks.action(self.files, f"bot_{bot_id}", 0):
                 record = self.registry.bot(bot_id)
                 if record["status"] != "running" or self.supervisor.pid(bot_id) is not None:
+                    return
+                if maintenance.read(self.files).on:  # it was stopped for that since this look began
                     return
                 status = state.read_status(self.files, bot_id)
         except (Conflict, NotFound):
