@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The yard for people without a browser: list, start, stop, restart, follow and close bots, and see to one by hand."""
+"""The yard for people without a browser: list, start, stop, restart, follow and close bots, see to one by hand, stop all for maintenance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from core import config
 from core.bot.commands import CHOICES, MOST_SKIPPED
 from core.clock import wall_ms
 from core.errors import AlreadyRunning, BotyardError, Conflict, InputError, SettingsError
-from core.fleet import control, preflight, records
+from core.fleet import control, maintenance, preflight, records
 from core.fleet.health import health, stuck_bound_ms
 from core.fleet.records import number
 from core.fleet.registry import Registry
@@ -57,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     which = stop.add_mutually_exclusive_group(required=True)
     which.add_argument("bot", type=_bot_id, nargs="?", metavar="N", help="the bot's number")
     which.add_argument("--all", action="store_true", help="every bot, then the yard, then the paper exchange")
+    rest = commands.add_parser("maintenance", parents=[common], help="stop every bot and let none start, until it is turned off", epilog=CODES)
+    rest.add_argument("mode", choices=("on", "off", "status"), help="on: all bots stop; off: those that are wanted start again")
+    rest.add_argument("--note", default="", metavar="TEXT", help="what it is for; shown wherever a start is refused")
     logs = commands.add_parser("logs", parents=[common], help="the end of a bot's log", epilog=CODES)
     logs.add_argument("bot", type=_bot_id, metavar="N", help="the bot's number")
     logs.add_argument("-f", "--follow", action="store_true", help="go on showing new lines until Ctrl-C")
@@ -296,6 +299,27 @@ def stop_everything(files: Files, settings: config.Settings, as_json: bool) -> i
     return FAILED if failed else OK
 
 
+def see_to_maintenance(files: Files, settings: config.Settings, arguments: argparse.Namespace) -> int:
+    """Turn maintenance mode on or off, or tell how it stands; 1 where a bot could not be stopped."""
+    if arguments.mode == "status":
+        mode = maintenance.read(files)
+        done: dict[str, Any] = {"maintenance": mode.as_json(), "bots": {}, "unwatched": maintenance.unwatched(files) if mode.on else [], "error": mode.problem}
+    else:
+        say = None if arguments.json else lambda text: print(_cell(text), flush=True)
+        by = f"yard.py ({_user()})"
+        done = control.set_maintenance(files, settings, arguments.mode == "on", by, arguments.note, progress=say)
+    failed = bool(done["error"]) or any(b["error"] for b in done["bots"].values())
+    if arguments.json:
+        print(dumps({"success": not failed, **done}))
+        return FAILED if failed else OK
+    print(_cell(done["maintenance"]["why"]) or "maintenance mode is off")
+    for one in done["unwatched"]:
+        print(f"  bot {one['bot']} ({_cell(one['name'])}) is unwatched: {_cell(one['text'])}")
+    if done["error"] and arguments.mode != "status":
+        print(f"yard.py: {done['error']}", file=sys.stderr)
+    return FAILED if failed else OK
+
+
 def _user() -> str:
     try:
         return getpass.getuser()
@@ -312,6 +336,8 @@ def main(argv: list[str]) -> int:
             return show_list(files, settings, arguments.json)
         if arguments.command == "logs":
             return show_log(files, settings, arguments)
+        if arguments.command == "maintenance":
+            return see_to_maintenance(files, settings, arguments)
         if arguments.command == "stop" and arguments.all:
             return stop_everything(files, settings, arguments.json)
         done = act(files, settings, arguments)

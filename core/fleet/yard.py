@@ -177,8 +177,8 @@ class Yard:
             self._post("maintenance", f"{now.why[:1].upper()}{now.why[1:]}. Running bots go on.", "risk")
         if now != before and not now.on:
             # Also where it was on and lifted between two looks: who ended meanwhile was stopped for it.
-            for watch in self._watches.values():
-                if watch.state not in ("up", "queued", "starting", "by_hand"):
+            for bot_id, watch in self._watches.items():
+                if watch.state not in ("queued", "starting", "by_hand") and (watch.state != "up" or self.supervisor.pid(bot_id) is None):
                     watch.rest()
 
     def _pause(self, watch: Watch, pid: int | None, wanted: bool) -> None:
