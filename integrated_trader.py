@@ -89,7 +89,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("strategy", metavar="STRATEGY", help="a strategy's key, e.g. volatile")
     parser.add_argument("trade_amount", type=_amount, metavar="TRADE_AMOUNT", help="quote asset for the first entry")
     parser.add_argument("--guard", action="store_true", help="no strategy, no entries: only stop, target and booking, until nothing is open")
-    return parser.parse_args(argv)
+    parser.add_argument("--once", action="store_true", help="with --guard: only book what the exchange knows, leave what rests there, and end")
+    found = parser.parse_args(argv)
+    if found.once and not found.guard:
+        parser.error("--once goes with --guard only")
+    return found
 
 
 def _bot_id(text: str) -> int:
@@ -232,6 +236,7 @@ def run(arguments: argparse.Namespace, settings: Settings, files: Files, state: 
         needs=needs,
         state=state,
         vet=vet,
+        once=arguments.once,
     )
     signals.trader = trader
     if signals.heard:

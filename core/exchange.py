@@ -14,13 +14,18 @@ Contract, for every form:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from core.errors import Unsupported
 from core.model import Balance, Candles, Fill, OrderRequest, Symbol, Update, Venue
+
+
+# Why a request is made: whoever counts requests lets getting out go before getting in, and both before the page.
+Priority = Literal["exit", "entry", "page"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class Exchange(ABC):
 
     venue: Venue
     capabilities: Capabilities
+    priority: Priority = "entry"  # of whatever is asked from now on; forms that count requests read it
 
     @abstractmethod
     def time(self) -> TimeReading:
@@ -114,6 +120,10 @@ class Exchange(ABC):
     @abstractmethod
     def price(self, symbol: str) -> Decimal:
         """The last price."""
+
+    def prices(self, symbols: Iterable[str]) -> dict[str, Decimal]:
+        """The last prices of several symbols; forms that can ask for all at once do. `Refused` where one is no symbol."""
+        return {name: self.price(name) for name in symbols}
 
     def book(self, symbol: str, depth: int = 100) -> Book:
         """The order book, at most `depth` prices a side. Asked before an entry at market."""
@@ -145,9 +155,26 @@ class Exchange(ABC):
     def order(self, symbol: str, client_id: str) -> Update:
         """One order by its client id, without fills; `OrderNotFound` when it isn't known (yet)."""
 
+    def glance(self, symbol: str, client_id: str) -> tuple[Update, int] | None:
+        """A resting order as a recent look at all open orders tells it, and how many ms ago that look began.
+
+        None where there is none so recent, or where it doesn't list the order: then `order` must be asked."""
+        return None
+
+    def turn(self, what: str) -> AbstractContextManager[bool]:
+        """Around a fetch whose result others will find where they look first: one at a time.
+
+        True: somebody else was at it meanwhile, look again. The wait is short and bounded; then everybody fetches."""
+        return nullcontext(False)
+
     @abstractmethod
     def open_orders(self, symbol: str | None = None) -> list[Update]:
-        """All open orders of the account (anyone's), without fills."""
+        """All open orders of the account (anyone's), without fills, each with its `request`."""
+
+    def orders(self, symbol: str, since_ms: int | None = None) -> list[Update]:
+        """All orders of the account (anyone's, whatever became of them) that the exchange took in at
+        `since_ms` or later, None: all it knows; oldest first, with `request` and `created_ms`, without fills."""
+        raise Unsupported(f"{self.venue.exchange} {self.venue.market} can't list the orders of the past")
 
     @abstractmethod
     def fills(self, symbol: str, order_id: str | None = None, since_ms: int | None = None) -> list[Fill]:
@@ -166,6 +193,10 @@ class Exchange(ABC):
     def connect(self, installation: str | None = None) -> None:
         """Once, before anything else: learn what the venue is, refuse one that isn't ours."""
 
+    def attach_heartbeat(self, beat: Callable[[], None]) -> None:
+        """`beat` is called before each request, by forms that wait for answers: who waits for the
+        exchange, and goes on asking, isn't stuck. It must be quick and raise nothing."""
+
     def attach_order_path(self, send: Callable[[str, str, Decimal], Update]) -> None:
         """A bot offers its write-ahead path (symbol, side, quantity) to forms that have a plain
         `place_market_order` for scripts."""
@@ -181,3 +212,13 @@ class Exchange(ABC):
     def require(self, condition: bool, what: str) -> None:
         if not condition:
             raise Unsupported(f"{self.venue.exchange} {self.venue.market} can't do this: {what}")
+
+
+@contextmanager
+def at_priority(exchange: Exchange, priority: Priority) -> Iterator[None]:
+    """What is asked inside is asked for this reason."""
+    before, exchange.priority = exchange.priority, priority
+    try:
+        yield
+    finally:
+        exchange.priority = before

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from core.bot import decisions, protection
 from core.bot.botlog import money
+from core.bot.gap import Gap
 from core.model import SENDING, KlineRow
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ RETRY_MS = 1000
 class Guardian:
     def __init__(self, bot: Trader):
         self.bot = bot
+        self.gap = Gap(bot.status, bot.clock)
         self._unprotectable: int | None = None  # the trade whose pair the exchange refused, until the next check
 
     def ask_again(self) -> None:
@@ -47,9 +49,11 @@ class Guardian:
         result = protection.protect(self.bot.executor, self.bot.symbol)
         if result.outcome == "done":
             self.bot.status.clear("protection")
-            log.info("🛡️ PROTECTED: stop and target lie at the exchange")
+            after = self.gap.closed()
+            log.info("🛡️ PROTECTED%s: stop and target lie at the exchange", "" if after is None else f" after {after:.2f} s")
         elif result.outcome == "refused":
             self._unprotectable = p.trade
+            self.gap.closed()  # the bot watches from here on
             self.bot.teller.warn(
                 "protection", f"The exchange can't hold the stop ({result.text}); this bot watches it itself", self.bot.config, self.bot.symbol
             )

@@ -19,6 +19,7 @@ from typing import Any
 
 from core.account import ledger, pots
 from core.bot import decisions, schedule, series, setup, status
+from core.bot.booking import Booking
 from core.bot.desk import Desk
 from core.bot.execution import Executor
 from core.bot.feed import Feed
@@ -42,8 +43,9 @@ from strategies.base import Strategy
 log = logging.getLogger("botyard")
 
 HEARTBEAT_MS = 2000
+PULSE_MS = 1000
 LOOK_FLOOR_MS = 1000  # looks are never more often than once a wall second
-RETRY_MS = {"check": 5000, "look": 1000, "protect": 1000, "orders": 1000, "wallet": 5000, "commands": 1000, "start": 5000}
+RETRY_MS = {"check": 5000, "look": 1000, "protect": 1000, "orders": 1000, "wallet": 5000, "commands": 1000, "start": 5000, "booking": 1000}
 RULES_AGE_MS = 3_600_000
 LONGEST_EXIT_PAUSE_MS = 60_000
 
@@ -54,7 +56,8 @@ class Trader:
     `openers` make the named series that the strategy declares; `vet` looks at the keys at the start,
     told whether nothing is open: what to warn of, or AccessRefused.
 
-    `strategy` None is guard mode: no entries, only stop, target and booking, until flat.
+    `strategy` None is guard mode: no entries, only stop, target and booking, until flat; with `once`
+    only booking, until the books say what the exchange says (core/bot/booking.py).
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Trader:
         state: status.Status | None = None,
         openers: Mapping[str, series.Opener] = series.OPENERS,
         vet: Callable[[bool], str] = lambda idle: "",
+        once: bool = False,
     ):
         self.config, self.settings, self.files, self.exchange, self.clock, self.strategy = config, settings, files, exchange, clock, strategy
         self.guard = strategy is None
@@ -84,6 +88,7 @@ class Trader:
         self.wallet, self.jump = WalletWatch(files, exchange, clock), JumpWatch(files, exchange)
         self.strategist = Strategist(strategy, exchange, clock, self.teller) if strategy is not None else None
         self.guardian, self.desk, self.hands = Guardian(self), Desk(self), Hands(self)
+        self.booking = Booking(self) if once and self.guard else None
         # A strategy's file may have set another precision when it was loaded; money is counted in this one.
         setcontext(Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[DivisionByZero, InvalidOperation, Overflow]))
         self._alarm = ""  # what `vet` warned of
@@ -100,7 +105,8 @@ class Trader:
         self._quiet_until_wall = 0  # the exchange asked for silence
         self._looks_beyond = 0
         self._raised_by: dict[str, str] = {}  # kind of warning: what failed last
-        self._beat_wall = -HEARTBEAT_MS
+        self._beat_wall = self._pulse_wall = -HEARTBEAT_MS
+        exchange.attach_heartbeat(self._pulse)
 
     # --- what others call -------------------------------------------------------------
 
@@ -234,6 +240,10 @@ class Trader:
 
     def step(self) -> None:
         """Everything that is due now, each by itself: what fails is tried again later."""
+        if self.booking is not None:
+            self.finished = self.booking.step(self._try)
+            self._beat()
+            return
         self._try("orders", lambda: self.executor.unresolved or bool(self.position.orders), self.executor.resolve)
         self._try("commands", lambda: True, self.hands.obey)
         self._try("protect", self.guardian.due, self.guardian.protect)
@@ -245,6 +255,7 @@ class Trader:
         self._beat()
 
     def _try(self, what: str, due: Callable[[], bool], do: Callable[[], None]) -> None:
+        """Do what is due; what fails at the exchange or the disk is told, and tried again after its pause."""
         now = self.clock.wall_ms()
         if self.stopping or now < self._quiet_until_wall or now < self.retry_wall.get(what, 0) or not due():
             return
@@ -302,7 +313,7 @@ class Trader:
                 market.append(self._next_slot())
             elif not self.executor.unresolved:  # else the answer to the open question wakes us
                 market.append(self.clock.market_ms())
-        if self._watching() and not self.executor.unresolved and not later("look"):
+        if self._watching() and self.booking is None and not self.executor.unresolved and not later("look"):
             rest = LOOK_FLOOR_MS - (now - self._last_look_wall)
             if rest > 0 and not self._stepped():
                 wall.append(now + rest)
@@ -311,6 +322,8 @@ class Trader:
         compare = self.wallet.due_wall_ms()
         if compare is not None and not later("wallet"):
             wall.append(max(compare, now + 50))
+        if self.booking is not None:
+            wall.append(max(self.booking.due_wall_ms(), now + 50))
         ask = self.executor.next_ask_wall_ms()
         if ask is not None and not later("orders"):
             wall.append(max(ask, now + 50))
@@ -349,6 +362,13 @@ class Trader:
             day=None if day is None else {"date": day[0], "value": day[1]},
             **(changes or {}),
         )
+
+    def _pulse(self) -> None:
+        """A sign of life before each request: a bot that waits for the exchange is slow, not stuck."""
+        now = self.clock.wall_ms()
+        if now - max(self._beat_wall, self._pulse_wall) >= PULSE_MS:
+            self._pulse_wall = now
+            self.status.write()
 
     # --- when ----------------------------------------------------------------------------------
 
@@ -457,6 +477,7 @@ class Trader:
         if after.direction is None:
             self.status.clear("exit", "protection", "foreign")  # they spoke of a position that is gone
             self.wallet.ask()
+        self.guardian.gap.booked(before, after)
         self.teller.filled(self.config.name, self.symbol, before, order, news, after)
 
     def _compare_wallet(self) -> None:
