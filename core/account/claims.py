@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -29,6 +29,14 @@ class Claim:
     amount: Decimal
     symbol: str
     unsettled: bool
+    quote: str = ""
+    resting: Decimal = ZERO  # coins of it that its own open sales hold at the exchange
+    dust: Decimal = ZERO  # what of `amount` is dust
+
+    @property
+    def loose(self) -> Decimal:
+        """Coins of it that lie free in the wallet, among everybody's."""
+        return max(self.amount - self.resting, ZERO)
 
 
 def position_files(files: Files) -> dict[int, dict[str, Any]]:
@@ -49,13 +57,15 @@ def claims(files: Files, venue: Venue) -> list[Claim]:
     for bot_id, value in position_files(files).items():
         try:
             theirs, base = Venue(**value["venue"]), str(value["base"])
-            amount = (ZERO if value["position"] == "SHORT" else Decimal(value["quantity"])) + Decimal(value["dust"])
-            orders = list(value["orders"])
+            dust = Decimal(value["dust"])
+            amount = (ZERO if value["position"] == "SHORT" else Decimal(value["quantity"])) + dust
+            orders, quote = list(value["orders"]), str(value["quote"])
+            resting = _resting(value, orders)
         except (KeyError, TypeError, ArithmeticError) as e:
             path = files.path(f"bot_{bot_id}_position.json")
             raise StateError(path, f"its content can't be right ({e})", files.remedy(path)) from e
         if theirs.key() == venue.key() and (amount or orders):
-            found.append(Claim(bot_id, base, amount, str(value["symbol"]), any(_unsettled(value, o) for o in orders)))
+            found.append(Claim(bot_id, base, amount, str(value["symbol"]), any(_unsettled(value, o) for o in orders), quote, resting, dust))
     return found
 
 
@@ -65,6 +75,45 @@ def _unsettled(position: Mapping[str, Any], order: Mapping[str, Any]) -> bool:
         return True
     booked = sum((Decimal(f["quantity"]) for f in position["fills"] if f["client_id"] == order["request"]["client_id"]), ZERO)
     return Decimal(order["executed"]) != booked
+
+
+def _resting(position: Mapping[str, Any], orders: list[Any]) -> Decimal:
+    """Base asset that open sales still mean to sell; a stop and its target are one pair, and hold it once."""
+    left: dict[Any, Decimal] = {}
+    for o in orders:
+        asked = o["request"]
+        if asked["side"] == "SELL" and asked.get("quantity") is not None and o["status"] not in TERMINAL:
+            pair = o["wall_created_ms"] if o["role"] in ("stop", "target") else asked["client_id"]
+            left[pair] = max(left.get(pair, ZERO), Decimal(asked["quantity"]) - Decimal(o["executed"]))
+    return sum(left.values(), ZERO)
+
+
+def bears_first(claim: Claim) -> tuple[int, Decimal, int]:
+    """Sort key: whose coins are taken for the missing ones where the wallet doesn't hold what all bots claim.
+
+    Coins in a bot's own order at the exchange are there. So first a bot whose order holds only a
+    part of what it owns (the rest was not there when the order was placed), the one that lacks most
+    before others, then those without an order by their numbers, then those whose order holds
+    everything. The same order counts for what a bot may sell and for what utils/reconcile.py
+    proposes, so that it doesn't matter who sells first."""
+    held = 1 if not claim.resting else 0 if claim.loose else 2
+    return held, ZERO if held else -claim.loose, claim.bot_id
+
+
+def may_sell(found: list[Claim], bot_id: int, own: Decimal, free: Decimal) -> Decimal:
+    """Coins of `free` (the wallet's free balance of one asset) that a bot may sell: `own` (its coins that
+    rest in no order), less what it bears of a shortage. `found`: the claims on this asset."""
+    others = [c for c in found if c.bot_id != bot_id]
+    short = own + sum((c.loose for c in others), ZERO) - free
+    mine = next((replace(c, amount=own + c.resting) for c in found if c.bot_id == bot_id), Claim(bot_id, "", own, "", False))
+    for claim in sorted([*others, mine], key=bears_first):
+        if short <= 0:
+            break
+        part = min(claim.loose, short)
+        short -= part
+        if claim is mine:
+            return own - part
+    return own
 
 
 def missing(files: Files, venue: Venue, asset: str, wallet: Decimal) -> Decimal | None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from core.account.pots import POTLESS
 from core.bot import fold
 from core.market import sizing
 from core.market.triggers import touched
@@ -18,7 +19,8 @@ from core.model import SENDING, ZERO, Decision, Fill, Intent, KlineRow, Position
 LOOKS_BEYOND = 2
 PROTECTIONS = ("exchange", "bot")
 ENTRY_COST_PCT = Decimal(1)  # spread and slippage that an entry at market may meet, unless the record says otherwise
-SIZINGS = ("compound", "fixed", "all_available")
+SIZINGS = ("compound", "fixed", "all_available", "equity", "risk")
+NO_STOP = "sizing by risk needs a stop: set stop_loss_pct above 0, or choose another sizing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +39,36 @@ class Plan:
     time_stop_candles: int | None = None  # out after so many closed candles
     max_spread_pct: Decimal = ENTRY_COST_PCT  # no entry at market where the book's spread is wider, percent of the middle
     max_slippage_pct: Decimal = ENTRY_COST_PCT  # ... or where its size would pay so much more than the best price
+    sizing_pct: Decimal | None = None  # sizing `equity`: percent of the account's equity that an entry spends
+    risk_pct: Decimal | None = None  # sizing `risk`: percent of it that is lost where the stop is hit, fees included
+    max_entry: Decimal | None = None  # no entry above this, quote asset, whatever the sizing comes to
+    paid_out: Decimal = ZERO  # profit that the owner took out of the pot (core/account/pots.py)
+    paid_out_since: int = 1  # ... which counts while the totals begin with this trade
 
 
 def pot(plan: Plan, position: Position) -> Decimal:
     """What the bot may spend on an entry, quote asset: its own money, never another bot's."""
-    if plan.sizing == "fixed":
+    if plan.sizing == "fixed" or plan.sizing in POTLESS:
         return plan.trade_amount
-    return plan.trade_amount + position.totals.profit
+    first = position.trade - position.totals.trades + (0 if position.direction else 1)
+    taken = plan.paid_out if first == plan.paid_out_since else ZERO
+    return plan.trade_amount + position.totals.profit - taken
+
+
+def purse(plan: Plan, position: Position) -> str:
+    """What an entry may spend, in words for the log."""
+    most = f", {plain(plan.max_entry)} {position.quote} at most" if plan.max_entry is not None else ""
+    if plan.sizing == "equity":
+        return f"An entry: {plain(plan.sizing_pct or ZERO)} % of the account's equity in {position.quote}{most}"
+    if plan.sizing == "risk":
+        return f"An entry: such that the stop costs {plain(plan.risk_pct or ZERO)} % of the account's equity in {position.quote}{most}"
+    return f"Pot: {plain(pot(plan, position))} {position.quote}{most}"
 
 
 def room(plan: Plan, position: Position) -> Decimal | None:
     """Quote asset that entries may still cost now: the pot less what the open position has cost so
-    far and what resting entries would cost. None: no bound of its own (`all_available`, or a short)."""
-    if plan.sizing == "all_available" or position.direction == "SHORT":
+    far and what resting entries would cost. None: no bound of its own (a sizing without a pot, or a short)."""
+    if plan.sizing in POTLESS or position.direction == "SHORT":
         return None
     resting = ZERO
     for o in position.orders:
@@ -59,15 +78,49 @@ def room(plan: Plan, position: Position) -> Decimal | None:
     return pot(plan, position) + position.cash - max(resting, ZERO)
 
 
-def entry_budget(plan: Plan, position: Position, symbol: Symbol, price: Decimal, free_quote: Decimal) -> tuple[Decimal, str]:
-    """Quote asset for an entry now, and why there is none (empty text: there is)."""
-    budget = free_quote if plan.sizing == "all_available" else pot(plan, position)
+def loss_at_stop(symbol: Symbol, price: Decimal, stop_loss_pct: Decimal, fee_rate: Decimal = sizing.DEFAULT_FEE) -> Decimal:
+    """The part of an entry's money that is lost where the stop is hit, the fees of both sides included.
+
+    The stop as it would be placed, on the tick. What it may slip beyond that isn't known beforehand."""
+    stop = sizing.level(price, stop_loss_pct, symbol.rules, above=False)
+    return 1 - (1 - fee_rate) ** 2 * stop / price
+
+
+def share_of_equity(plan: Plan, symbol: Symbol, price: Decimal, equity: Decimal | None) -> tuple[Decimal, str]:
+    """What sizing `equity` or `risk` would spend, before any bound, and why it can't be told (empty: it can)."""
+    if equity is None or not equity.is_finite():
+        return ZERO, "equity can't be told"
+    if not price.is_finite() or price <= 0:
+        return ZERO, f"equity can't be told: the price of {symbol.name} is {price}"
+    if plan.sizing == "equity":
+        return (equity * plan.sizing_pct / 100, "") if plan.sizing_pct else (ZERO, "sizing by equity needs sizing_pct")
+    if not plan.stop_loss_pct or plan.stop_loss_pct <= 0:
+        return ZERO, NO_STOP
+    if not plan.risk_pct:
+        return ZERO, "sizing by risk needs risk_pct"
+    return equity * plan.risk_pct / 100 / loss_at_stop(symbol, price, plan.stop_loss_pct), ""
+
+
+def entry_budget(plan: Plan, position: Position, symbol: Symbol, price: Decimal, free_quote: Decimal, equity: Decimal | None = None) -> tuple[Decimal, str]:
+    """Quote asset for an entry now, and why there is none (empty text: there is).
+
+    `equity`: the account's, in the quote asset (core/account/equity.py); asked of sizings `equity` and `risk` only."""
+    budget, name = pot(plan, position), "pot"
+    if plan.sizing == "all_available":
+        budget, name = free_quote, "free balance"
+    elif plan.sizing in POTLESS:
+        budget, why = share_of_equity(plan, symbol, price, equity)
+        if why:
+            return ZERO, why
+        budget, name = min(budget, free_quote), f"size by {plan.sizing}"
+    if plan.max_entry is not None:
+        budget = min(budget, plan.max_entry)
     quantum = Decimal(1).scaleb(-symbol.quote_precision)
     budget = floor_to(budget, quantum)
     smallest = sizing.smallest_entry(symbol, price, plan.stop_loss_pct)
     largest = sizing.largest_entry(symbol)
     if budget < smallest:
-        return ZERO, f"the pot of {plain(budget)} {symbol.quote} is below the smallest entry that could be sold again, {plain(smallest)} {symbol.quote}"
+        return ZERO, f"the {name} of {plain(budget)} {symbol.quote} is below the smallest entry that could be sold again, {plain(smallest)} {symbol.quote}"
     if budget > free_quote:
         return ZERO, f"low funds: the pot is {plain(budget)} {symbol.quote}, free are {plain(free_quote)} {symbol.quote}"
     return min(budget, largest), ""
@@ -100,10 +153,21 @@ def leave(position: Position, tag: str, reason: str) -> Decision:
     return Decision(intents=(*cancels, close), signal="SELL" if position.direction == "LONG" else "BUY", reasoning=reason)
 
 
-def check(signal: str, reasoning: str, plan: Plan, position: Position, symbol: Symbol, price: Decimal, free_quote: Decimal | None) -> Decision:
+def check(
+    signal: str,
+    reasoning: str,
+    plan: Plan,
+    position: Position,
+    symbol: Symbol,
+    price: Decimal,
+    free_quote: Decimal | None,
+    equity: Decimal | None = None,
+    no_equity: str = "",
+) -> Decision:
     """One check of a strategy that only signals: open on BUY when flat, close on SELL when long.
 
-    `free_quote` None: the balance could not be read; that defers only an entry.
+    `free_quote` None: the balance could not be read; that defers only an entry. So does `equity`
+    None where the sizing asks for it; `no_equity` says why.
     """
 
     def hold(why: str) -> Decision:
@@ -126,7 +190,9 @@ def check(signal: str, reasoning: str, plan: Plan, position: Position, symbol: S
         return hold(f"{symbol.name} can't be traded now (status {symbol.status})")
     if free_quote is None:
         return hold("the free balance could not be read")
-    budget, why = entry_budget(plan, position, symbol, price, free_quote)
+    if plan.sizing in ("equity", "risk") and equity is None:
+        return hold(no_equity or "equity can't be told")
+    budget, why = entry_budget(plan, position, symbol, price, free_quote, equity)
     if why:
         return hold(why)
     return Decision(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from core.bot import decisions, fold, intents
 from core.bot.execution import Result
 from core.errors import ExchangeError, RateLimited
+from core.exchange import Priority, at_priority
 from core.market import sizing
 from core.model import ZERO, Decision, Intent, plain
 
@@ -79,7 +80,9 @@ class Desk:
                 continue
             if intent.action == "close" and (self.bot.position.direction is None or self._write_off(price)):
                 continue  # what was to be sold was sold meanwhile, or can't be
-            allowed = intents.too_dear(self.bot.executor, intent, self.bot.symbol, self.bot.config.plan)
+            why: Priority = "entry" if entering(intent) else self.bot.exchange.priority
+            with at_priority(self.bot.exchange, why):
+                allowed = intents.too_dear(self.bot.executor, intent, self.bot.symbol, self.bot.config.plan)
             if allowed.outcome == "refused":
                 # The text of the warning holds no figure that changes: it is told once, the figures stand in the decision.
                 plan = self.bot.config.plan
@@ -93,7 +96,8 @@ class Desk:
                 continue  # only the entry waits
             if intent.action in ("open", "add"):
                 self.bot.status.clear("liquidity")
-            result = intents.carry_out(self.bot.executor, intent, self.bot.symbol, price)
+            with at_priority(self.bot.exchange, why):
+                result = intents.carry_out(self.bot.executor, intent, self.bot.symbol, price)
             problems += self._after(intent, result)
             if result.outcome in ("unknown", "not_sent"):
                 break  # nothing more is sent before this one is known
@@ -104,8 +108,11 @@ class Desk:
         symbol = self.bot.symbol
         if not symbol.tradeable:
             return f"{symbol.name} can't be traded now (status {symbol.status})"
+        most = self.bot.config.plan.max_entry
         left = decisions.room(self.bot.config.plan, self.bot.position)
         cost = intent.size_quote if intent.size_quote is not None else (intent.size_base or ZERO) * (intent.price or price)
+        if most is not None and cost > most:
+            return f"it would cost {plain(cost)} {symbol.quote}, and this bot's max_entry is {plain(most)}: nothing was bought"
         if left is not None and cost > left:
             return f"it would cost {plain(cost)} {symbol.quote}, and {plain(max(left, ZERO))} are left of this bot's pot: nothing was bought"
         return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from core.bot import fold, protection
+from core.bot import fold, own_coins, protection
 from core.bot.decisions import Plan
 from core.bot.execution import Executor, Leg, Result
 from core.errors import ExchangeError, RateLimited, Unsupported
@@ -153,12 +153,13 @@ def exit_size(executor: Executor, intent: Intent, symbol: Symbol, price: Decimal
         wanted = min(owned, intent.size_quote / price)
     if position.direction == "SHORT":
         return floor_to(wanted, sizing.quantity_step(symbol.rules, market))
-    balance = executor.exchange.balances().get(symbol.base)
-    free = balance.free if balance else ZERO
-    amount = sizing.sellable(min(wanted, free), price, symbol.rules, market)
+    free, ours = own_coins.within_reach(executor, owned)
+    amount = sizing.sellable(min(wanted, ours), price, symbol.rules, market)
     if amount > 0:
         return amount
-    if free < wanted and sizing.sellable(wanted, price, symbol.rules, market) > 0:
+    if ours < wanted and sizing.sellable(wanted, price, symbol.rules, market) > 0:
         text = f"the bot owns {plain(owned)} {symbol.base}, but only {plain(free)} are free: somebody sold, moved or locked them"
+        if ours < free:
+            text = f"the bot owns {plain(owned)} {symbol.base}; of the {plain(free)} that are free {plain(free - ours)} are other bots': coins are missing"
         raise Unsupported(text)
     raise Unsupported(f"{plain(wanted)} {symbol.base} is below what {symbol.name} lets be sold")

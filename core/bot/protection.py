@@ -12,11 +12,12 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Literal
 
+from core.bot import own_coins
 from core.bot.execution import Executor, Leg, Result
 from core.errors import ExchangeError, RateLimited
 from core.exchange import Capabilities
 from core.market import sizing
-from core.model import SENDING, ZERO, Position, Side, Symbol, floor_to, opposite, plain
+from core.model import SENDING, Position, Side, Symbol, floor_to, opposite, plain
 
 LIMIT_BELOW_STOP = Decimal("0.99")
 LOOKS_BEYOND = 2  # looks beyond a level without a fill before the bot acts itself
@@ -62,12 +63,11 @@ def protect(executor: Executor, symbol: Symbol, stop: Decimal | None = None, tar
     if text or position.stop_loss is None:
         return _watch(executor, text)
     try:
-        balance = executor.exchange.balances().get(symbol.base)
+        _, free = own_coins.within_reach(executor, position.quantity)
     except RateLimited:
         raise
     except ExchangeError as e:
         return Result("not_sent", f"the balance can't be read: {e}")
-    free = balance.free if balance else ZERO
     quantity = sizing.sellable(min(position.quantity, free), position.stop_loss * LIMIT_BELOW_STOP, symbol.rules, market=False)
     if quantity <= 0:
         return _watch(executor, f"{plain(min(position.quantity, free))} {symbol.base} free are too few for a stop order")

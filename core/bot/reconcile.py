@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from core.account import ledger
-from core.account.claims import Claim, claims
+from core.account.claims import Claim, bears_first, claims
 from core.bot import fold
 from core.bot.journal import Journal
 from core.bot.position import PositionStore
@@ -67,7 +67,7 @@ def examine(files: Files, exchange: Exchange) -> Finding:
     wallet = {asset: b.total for asset, b in exchange.balances().items()}
     short = {c.asset: sum((o.amount for o in found if o.asset == c.asset), ZERO) - wallet.get(c.asset, ZERO) for c in found}
     proposals: list[Proposal] = []
-    for claim in found:
+    for claim in sorted(found, key=bears_first):
         if short[claim.asset] > 0 and left.get(claim.asset, ZERO) < 0 and claim.amount > 0:
             proposals += _for_bot(files, exchange, claim, left, short)
     for asset, amount in left.items():

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from core.bot import schedule
-from core.bot.decisions import ENTRY_COST_PCT, PROTECTIONS, SIZINGS, Plan
+from core.bot.decisions import ENTRY_COST_PCT, NO_STOP, PROTECTIONS, SIZINGS, Plan
 from core.config import TIMEFRAMES, Settings
 from core.errors import SettingsError
 from core.exchange import live_problem, venue_problems
@@ -90,6 +90,13 @@ def build(
     sizing = record.get("sizing") or "compound"
     if sizing not in SIZINGS:
         problems.append(f"sizing: {sizing!r} must be one of {', '.join(SIZINGS)}")
+    stop_loss_pct = number("stop_loss_pct", settings.stop_loss_pct)
+    for kind, field in (("equity", "sizing_pct"), ("risk", "risk_pct")):
+        if sizing == kind and not number(field, None):
+            problems.append(f"{field}: sizing {kind} needs it; set it above 0, to 100 at most")
+    if sizing == "risk" and not stop_loss_pct:
+        problems.append(f"sizing: {NO_STOP}")
+    note = record.get("pot") or {}
     guarded_by = record.get("protection") or "exchange"
     if guarded_by not in PROTECTIONS:
         problems.append(f"protection: {guarded_by!r} must be one of {', '.join(PROTECTIONS)}")
@@ -109,7 +116,7 @@ def build(
         plan=Plan(
             trade_amount=trade_amount,
             sizing=sizing,
-            stop_loss_pct=number("stop_loss_pct", settings.stop_loss_pct),
+            stop_loss_pct=stop_loss_pct,
             take_profit_pct=number("take_profit_pct", settings.take_profit_pct),
             cooldown_checks=1 if cooldown is None else int(cooldown),
             protection=guarded_by,
@@ -119,6 +126,11 @@ def build(
             time_stop_candles=None if record.get("time_stop_candles") is None else int(record["time_stop_candles"]),
             max_spread_pct=number("max_spread_pct", None) or ENTRY_COST_PCT,
             max_slippage_pct=number("max_slippage_pct", None) or ENTRY_COST_PCT,
+            sizing_pct=number("sizing_pct", None),
+            risk_pct=number("risk_pct", None),
+            max_entry=number("max_entry", None),
+            paid_out=Decimal(str(note.get("paid_out", 0))),
+            paid_out_since=int(note.get("since_trade", 1)),
         ),
         timeframe=timeframe,
         kline_limit=int(record.get("lookback") or settings.kline_limit),

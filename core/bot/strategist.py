@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal, localcontext
 
+from core.account.equity import Equity, equity
 from core.bot import decisions, series
 from core.bot.setup import Setup
 from core.bot.teller import Teller
@@ -29,6 +30,7 @@ class Strategist:
 
     def __init__(self, strategy: Strategy, exchange: Exchange, clock: Clock, teller: Teller):
         self.strategy, self.exchange, self.clock, self.teller = strategy, exchange, clock, teller
+        self.files = teller.files
         self.providers: dict[str, series.Provider] = {}
 
     def open(self, settings: Settings, files: Files, symbol: Symbol, openers: Mapping[str, series.Opener]) -> None:
@@ -59,7 +61,11 @@ class Strategist:
         self.teller.status.clear("strategy")
         signal = str(answer["signal"])
         free = self._free_quote(symbol) if signal == "BUY" and position.direction is None else None
-        found = decisions.check(signal, str(answer.get("reasoning", "")), config.plan, position, symbol, price, free)
+        worth = Equity(None)
+        if free is not None and config.plan.sizing in ("equity", "risk"):
+            worth = equity(self.files, self.exchange, symbol.quote)
+        said = str(answer.get("reasoning", ""))
+        found = decisions.check(signal, said, config.plan, position, symbol, price, free, worth.value, worth.why)
         return replace(found, inputs=inputs)
 
     def _view(self, config: Setup, symbol: Symbol, rows: list[KlineRow], price: Decimal) -> MarketView:

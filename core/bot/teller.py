@@ -37,7 +37,7 @@ class Teller:
         work = f"strategy {config.strategy}, {config.timeframe} candles, a check every {config.check_interval_s} s"
         what = "guard: no entries, only stop, target and booking" if guard else work
         log.info("   %s on %s (%s), %s", symbol.name, exchange.venue.exchange, config.mode, what)
-        log.info("   Pot: %s %s (%s)", plain(decisions.pot(config.plan, p)), p.quote, config.plan.sizing)
+        log.info("   %s (%s)", decisions.purse(config.plan, p), config.plan.sizing)
         if p.direction:
             log.info("   Goes on with %s %s %s @ $%s", p.direction, plain(p.quantity), p.base, money(p.entry_price or ZERO, symbol.rules))
         for order in p.orders:

@@ -31,8 +31,10 @@ from core.storage import Files, loads
 YARD_STATUS, YARD_LOCK, OUTBOX_STATUS = "data/yard_status.json", "data/yard.lock", "data/outbox_status.json"
 STRATEGIES_AGE_S = 10.0
 # What a running bot takes up from its next check on (core/bot/setup.py, Setup.LIVE); anything else needs a restart.
-AT_ONCE = frozenset({"name", "trade_amount", "sizing", "stop_loss_pct", "take_profit_pct", "cooldown_checks", "check_interval", "offset"}) | frozenset(
-    {"protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles", "max_spread_pct", "max_slippage_pct"}
+AT_ONCE = (
+    frozenset({"name", "trade_amount", "sizing", "stop_loss_pct", "take_profit_pct", "cooldown_checks", "check_interval", "offset"})
+    | frozenset({"protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles", "max_spread_pct", "max_slippage_pct"})
+    | frozenset({"sizing_pct", "risk_pct", "max_entry"})
 )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from core.account import pots
 from core.dash.trades import ZERO, amount, cash, dec, neat, owned, pct
 from core.dash.watch import BotState
 
@@ -20,7 +21,7 @@ OPTIONAL = (
     "exchange", "market", "account", "params", "sizing", "timeframe", "lookback", "check_interval", "offset",
     "stop_loss_pct", "take_profit_pct", "cooldown_checks", "limits",
     "protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles",
-    "max_spread_pct", "max_slippage_pct",
+    "max_spread_pct", "max_slippage_pct", "sizing_pct", "risk_pct", "max_entry",
 )  # fmt: skip
 
 
@@ -58,7 +59,6 @@ def row(
     profit = amount(totals.get("profit")) if traded else amount(record.get("profit"))
     trades = int(amount(totals.get("trades") if traded else record.get("trades")))
     wins = int(amount(totals.get("wins")))
-    invested = amount(position.get("initial_investment")) or amount(record.get("trade_amount"))
     last = status.get("last_check") or last_decision or {}
     activity, activity_wall = state.log.activity()
     exit_word = status.get("exit") or {}
@@ -78,7 +78,8 @@ def row(
         "wanted": record.get("status"),
         "why": state.error or why,
         "profit": profit,
-        "profit_pct": pct(profit, invested),
+        "profit_pct": _percent(record, position, profit),
+        "paid_out": _paid_out(record, position),
         "trades": trades,
         "wins": wins,
         "win_rate": pct(Decimal(wins), Decimal(trades)) if trades else None,
@@ -106,6 +107,21 @@ def row(
     for name in OPTIONAL:
         shown[name] = record.get(name)
     return shown
+
+
+def _percent(record: Mapping[str, Any], position: Mapping[str, Any], profit: Decimal) -> Decimal | None:
+    """None for files that hold something else than numbers: the page shows what can be read of them."""
+    try:
+        return pots.profit_pct(record, position, profit)
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
+        return None
+
+
+def _paid_out(record: Mapping[str, Any], position: Mapping[str, Any]) -> Decimal:
+    try:
+        return pots.paid_out(record, position)
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
+        return ZERO
 
 
 def _signal(last: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -197,7 +213,7 @@ def totals(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, A
         t["wins"] += r["wins"]
         t["bots"] += 1
         t["running"] += r["status"] in ("running", "starting", "stuck")
-        t["pots"] += (r["trade_amount"] or ZERO) + r["profit"]
+        t["pots"] += (r["trade_amount"] or ZERO) + r["profit"] - r["paid_out"]
         p = r["position"]
         if p:
             t["positions"] += 1

@@ -27,8 +27,8 @@ FIELDS = (
     *("exchange", "market", "account", "mode", "params", "sizing", "timeframe", "lookback", "check_interval", "offset"),
     *("stop_loss_pct", "take_profit_pct", "cooldown_checks", "limits"),
     *("protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles"),
-    *("max_spread_pct", "max_slippage_pct"),
-    "live_since",
+    *("max_spread_pct", "max_slippage_pct", "sizing_pct", "risk_pct", "max_entry"),
+    *("live_since", "pot"),
 )
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "M": 28 * 86400}
 _NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,2})?", re.ASCII)
@@ -139,7 +139,10 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "account": _SHORT,
     "mode": _one_of("paper", "testnet", "live"),
     "params": _object,
-    "sizing": _one_of("compound", "fixed", "all_available"),
+    "sizing": _one_of("compound", "fixed", "all_available", "equity", "risk"),
+    "sizing_pct": _decimal(None, "0", "100", " percent of the account's equity"),
+    "risk_pct": _decimal(None, "0", "100", " percent of the account's equity"),
+    "max_entry": _decimal(None, "0", "1000000000000", " in the symbol's quote asset"),
     "timeframe": _one_of(*TIMEFRAMES),
     "lookback": _whole(2, 1000),
     "check_interval": _whole(1, 604800),
@@ -212,6 +215,20 @@ def together(record: Mapping[str, Any]) -> None:
         problem = offset_problem(number(record["offset"]), record["timeframe"])
         if problem:
             raise InputError(problem)
+    problem = sizing_problem(record)
+    if problem:
+        raise InputError(problem)
+
+
+def sizing_problem(record: Mapping[str, Any]) -> str | None:
+    """What a record's sizing lacks, None where it lacks nothing. Whether the settings' stop serves is the set-up's to say."""
+    kind = record.get("sizing")
+    for wanted, field in (("equity", "sizing_pct"), ("risk", "risk_pct")):
+        if kind == wanted and record.get(field) is None:
+            return f"{field}: is missing; sizing {wanted} needs it, above 0 to 100 percent"
+    if kind == "risk" and record.get("stop_loss_pct") is not None and not record["stop_loss_pct"]:
+        return "stop_loss_pct: sizing risk needs a stop; set it above 0, or choose another sizing"
+    return None
 
 
 def mode_problem(record: Mapping[str, Any], highest: str, guard: bool = False) -> str | None:
@@ -248,6 +265,12 @@ def view(raw: Any) -> dict[str, Any]:
                 result[name] = test(result[name])
             except ValueError as e:
                 raise ValueError(f"{name}: {_shown(result[name])} is not right; it must be {e}") from None
+    note = result["pot"]
+    if note is not None:
+        try:
+            result["pot"] = {**note, "since_trade": int(number(note["since_trade"])), **{k: number(note[k]) for k in ("paid_out", "profit", "percent")}}
+        except (KeyError, TypeError, ValueError):
+            raise ValueError("pot: must hold the numbers paid_out, since_trade, profit and percent") from None
     if result["status"] not in ("running", "stopped"):
         raise ValueError(f"status: {_shown(result['status'])} is not right; it must be running or stopped")
     try:
@@ -259,8 +282,10 @@ def view(raw: Any) -> dict[str, Any]:
     return result
 
 
-_NUMERIC = frozenset({"trade_amount", "lookback", "check_interval", "offset", "stop_loss_pct", "take_profit_pct", "cooldown_checks"}) | frozenset(
-    {"trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles", "max_spread_pct", "max_slippage_pct"}
+_NUMERIC = (
+    frozenset({"trade_amount", "lookback", "check_interval", "offset", "stop_loss_pct", "take_profit_pct", "cooldown_checks"})
+    | frozenset({"trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles", "max_spread_pct", "max_slippage_pct"})
+    | frozenset({"sizing_pct", "risk_pct", "max_entry"})
 )
 
 

@@ -1,0 +1,82 @@
+"""What an account is worth to its bots in one quote asset: sizing by equity and by risk asks for it.
+
+Equity = the quote asset in the wallet (free and locked, the owner's own with it) + the coins
+that bots own and trade against it, at the price now. Other coins that nobody claims don't
+count. What can't be told is None with the reason: it defers an entry, and is never guessed
+smaller or larger. Owns no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from core.account.claims import Claim, claims
+from core.errors import ExchangeError, RateLimited, StateError
+from core.exchange import Exchange
+from core.model import ZERO, Balance, plain
+from core.storage import Files
+
+LOOKS = 3  # bots trade meanwhile: an answer counts where claims and wallet belong to one moment
+
+
+@dataclass(frozen=True, slots=True)
+class Equity:
+    """`value` in the quote asset, None where it can't be told, and why."""
+
+    value: Decimal | None
+    why: str = ""
+
+
+def worth(found: list[Claim], wallet: dict[str, Balance], quote: str, price: Callable[[str], Decimal]) -> Equity:
+    """Equity from the claims of all bots, the wallet, and prices by symbol. Pure but for `price`, which may raise ExchangeError."""
+    held = wallet.get(quote)
+    total = held.total if held else ZERO
+    mine = [c for c in found if c.quote == quote and (c.amount or c.unsettled)]
+    busy = [c.bot_id for c in mine if c.unsettled]
+    if busy:
+        return _unknown(f"an order of bot {', '.join(map(str, busy))} is not booked yet")
+    for asset in sorted({c.asset for c in mine}):
+        claimed, there = sum((c.amount for c in found if c.asset == asset), ZERO), wallet.get(asset)
+        if claimed > (there.total if there else ZERO):
+            return _unknown(f"the bots claim {plain(claimed)} {asset}, the account holds {plain(there.total if there else ZERO)}")
+    prices: dict[str, Decimal] = {}
+    for claim in mine:
+        if claim.symbol not in prices:
+            try:
+                told = price(claim.symbol)
+            except RateLimited:
+                raise
+            except ExchangeError as e:
+                return _unknown(f"the price of {claim.symbol} can't be read: {e}")
+            if not isinstance(told, Decimal) or not told.is_finite() or told <= 0:
+                return _unknown(f"the price of {claim.symbol} is told as {told}")
+            prices[claim.symbol] = told
+        total += claim.amount * prices[claim.symbol]
+    if not total.is_finite():
+        return _unknown(f"the account's {quote} are told as {total}")
+    return Equity(total)
+
+
+def _unknown(why: str) -> Equity:
+    return Equity(None, f"equity can't be told: {why}")
+
+
+def equity(files: Files, exchange: Exchange, quote: str) -> Equity:
+    """An account's equity now. RateLimited passes through; whatever else fails is an answer that can't be told."""
+    try:
+        before = claims(files, exchange.venue)
+        for _ in range(LOOKS):
+            wallet = exchange.balances()
+            after = claims(files, exchange.venue)
+            if after == before:
+                return worth(after, wallet, quote, exchange.price)
+            before = after
+    except RateLimited:
+        raise
+    except ExchangeError as e:
+        return _unknown(f"the balance can't be read: {e}")
+    except (StateError, OSError) as e:
+        return _unknown(f"a bot's position can't be read: {e}")
+    return _unknown("the bots are trading just now")
