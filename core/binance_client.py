@@ -15,10 +15,11 @@ Wire facts: binance-spot-api-docs (rest-api.md, errors.md, filters.md).
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -26,8 +27,8 @@ import requests
 from binance.client import Client
 from binance.exceptions import BinanceAPIException, BinanceRequestException
 
-from core.binance_transport import NotSent, Wire, never_connected, short
-from core.binance_wire import listed, number, order_params, parse_list, parse_order, parse_symbol, parse_trade
+from core.binance_transport import Gate, NotSent, Wire, never_connected, short, silence_s
+from core.binance_wire import listed, number, order_params, parse_list, parse_order, parse_past, parse_symbol, parse_trade
 from core.clock import wall_ms
 from core.config import Settings, is_loopback
 from core.errors import (
@@ -42,16 +43,19 @@ from core.errors import (
     Unavailable,
     Unsupported,
 )
-from core.exchange import Book, Capabilities, Exchange, KeyRights, TimeReading
+from core.exchange import Book, Capabilities, Exchange, KeyRights, Priority, TimeReading
 from core.model import ZERO, Balance, Candles, Fill, Mode, OrderRequest, Symbol, Update, Venue, plain
 
 log = logging.getLogger("botyard.binance")
 
 TESTNET_URL = "https://testnet.binance.vision"
 READ_TRIES = 3
+DAY_MS = 86_400_000
 READ_PAUSE_S = 1.0
 OFFSET_AGE_S = (15.0, 180.0)  # between two measurements: short while the clocks move against each other
 STEADY_MS = 250  # they do, where a measurement finds more than this
+PAPER_LIMITS = (6000, 100, 200_000)  # weight a minute, orders in 10 s and a day; times the market's speed (contract)
+UNLIMITED = 10**9  # a paper market that stands still refuses nothing
 LONGEST_WAY_MS = 1000  # a reading that took longer says too little of when it was made
 
 _UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
@@ -103,7 +107,7 @@ def base_url(settings: Settings, mode: Mode) -> str:
     return url.removesuffix("/api")
 
 
-def _client(settings: Settings, key: str, secret: str, url: str) -> _Client:
+def _client(settings: Settings, key: str, secret: str, url: str, gate: Gate | None = None, priority: Callable[[], Priority] = lambda: "entry") -> _Client:
     client = _Client(key, secret, requests_params={"timeout": float(settings.http_timeout)}, ping=False)
     client.API_URL = f"{url}/api"
     client.MARGIN_API_URL = f"{url}/sapi"
@@ -112,6 +116,7 @@ def _client(settings: Settings, key: str, secret: str, url: str) -> _Client:
     if is_loopback(host):
         client.session.trust_env = False  # a proxy must not be asked for our own machine
     wire = Wire()
+    wire.gate, wire.priority = gate, priority
     client.session.mount("http://", wire)
     client.session.mount("https://", wire)
     return client
@@ -120,6 +125,8 @@ def _client(settings: Settings, key: str, secret: str, url: str) -> _Client:
 class BinanceClient(Exchange):
     """Binance spot in one mode. `clock_ms` (wall), `monotonic_ms` and `sleep` are handed in for tests;
     a `clock_ms` that comes alone is taken for steady.
+
+    Every request to the API passes `gate` first, with `priority` as it stands; None counts nothing.
 
     `place_market_order` goes through the write-ahead path of the bot that owns this
     client (attached by core/bot/execution.py); without one it refuses, because an order
@@ -135,8 +142,9 @@ class BinanceClient(Exchange):
         sleep: Callable[[float], None] = time.sleep,
         clock_ms: Callable[[], int] = wall_ms,
         monotonic_ms: Callable[[], int] | None = None,
+        gate: Gate | None = None,
     ):
-        self.settings, self.mode = settings, mode
+        self.settings, self.mode, self._gate = settings, mode, gate
         self.venue = Venue("binance", "spot", account, mode)
         kinds = frozenset({"MARKET", "LIMIT", "LIMIT_MAKER", "STOP_LOSS", "STOP_LOSS_LIMIT"})
         self.capabilities = Capabilities(order_kinds=kinds, protection=True)
@@ -145,7 +153,8 @@ class BinanceClient(Exchange):
         if mode != "paper" and not (key and secret):
             prefix = "BINANCE_TESTNET" if mode == "testnet" else "BINANCE"
             raise AccessRefused(f"No keys for {mode}: put {prefix}_API_KEY and {prefix}_API_SECRET into .env")
-        self._client = _client(settings, key, secret, self.url)
+        self._client = _client(settings, key, secret, self.url, gate, lambda: self.priority)
+        self._speed: float | None = None  # of the paper market, as last read
         self._sleep = sleep
         self._client.clock_ms = clock_ms
         self._monotonic_ms = monotonic_ms or (_monotonic_ms if clock_ms is wall_ms else clock_ms)
@@ -161,6 +170,7 @@ class BinanceClient(Exchange):
     def mount(self, adapter: Any) -> None:
         """Another transport in place of sockets (the paper exchange in this process)."""
         adapter.latest_order_ms = None
+        adapter.beat = self._client.session.get_adapter(self.url).beat
         self._client.session.mount("http://", adapter)
 
     def connect(self, installation: str | None = None) -> None:
@@ -200,6 +210,11 @@ class BinanceClient(Exchange):
                 return TimeReading(int(clock["wall_ms"]), int(clock["market_ms"]), float(number(clock["speed"])))
 
             reading = self._read(ask, tries=1)
+            if reading.speed != self._speed:
+                self._speed = reading.speed
+                if self._gate is not None:
+                    times = max(1.0, reading.speed)
+                    self._gate.learn(*(UNLIMITED if reading.speed == 0 else int(limit * times) for limit in PAPER_LIMITS))
         else:
             now = self.server_ms(tries=1)
             reading = TimeReading(now, now, 1.0)
@@ -217,6 +232,7 @@ class BinanceClient(Exchange):
     def symbol(self, name: str) -> Symbol:
         def ask() -> Symbol:
             info = self._client._get("exchangeInfo", data={"symbol": name}, version="v3")
+            self._learn(info)
             # It refuses a symbol that it doesn't know; an answer without it tells nothing.
             return parse_symbol({s["symbol"]: s for s in info["symbols"]}[name])
 
@@ -226,6 +242,18 @@ class BinanceClient(Exchange):
             if e.code in (-1121, -1100):
                 raise NotFound(f"{name!r} is no symbol of {self.venue.exchange} {self.mode}; search for it by its coin's name") from e
             raise
+
+    def _learn(self, info: dict[str, Any]) -> None:
+        """The limits that exchangeInfo's `rateLimits` name; a word that can't be read changes none."""
+        if self._gate is None or self._speed == 0:
+            return
+        found: dict[tuple[Any, Any, Any], int] = {}
+        for row in info.get("rateLimits") or ():
+            if isinstance(row, dict) and isinstance(row.get("limit"), int) and row["limit"] > 0:
+                found[row.get("rateLimitType"), row.get("interval"), row.get("intervalNum")] = row["limit"]
+        weight = found.get(("REQUEST_WEIGHT", "MINUTE", 1))
+        if weight is not None:
+            self._gate.learn(weight, found.get(("ORDERS", "SECOND", 10)), found.get(("ORDERS", "DAY", 1)))
 
     def symbols(self) -> list[Symbol]:
         return self._read(lambda: [parse_symbol(s) for s in self._client.get_exchange_info()["symbols"]])
@@ -241,6 +269,19 @@ class BinanceClient(Exchange):
 
     def price(self, symbol: str) -> Decimal:
         return self._read(lambda: number(self._client.get_symbol_ticker(symbol=symbol)["price"]))
+
+    def prices(self, symbols: Iterable[str]) -> dict[str, Decimal]:
+        """One request for all of them: `GET /api/v3/ticker/price?symbols=[...]`, weight 4."""
+        wanted = list(dict.fromkeys(symbols))
+        if len(wanted) < 2:
+            return {name: self.price(name) for name in wanted}
+
+        def ask() -> dict[str, Decimal]:
+            told = self._client._get("ticker/price", data={"symbols": json.dumps(wanted, separators=(",", ":"))}, version="v3")
+            found = {str(row["symbol"]): number(row["price"]) for row in listed(told)}
+            return {name: found[name] for name in wanted}
+
+        return self._read(ask)
 
     def book(self, symbol: str, depth: int = 100) -> Book:
         """`GET /api/v3/depth`: weight 5 up to 100 levels."""
@@ -294,7 +335,28 @@ class BinanceClient(Exchange):
         return self._read(lambda: parse_order(self._client.get_order(symbol=symbol, origClientOrderId=client_id)), signed=True)
 
     def open_orders(self, symbol: str | None = None) -> list[Update]:
-        return self._read(lambda: [parse_order(o) for o in listed(self._client.get_open_orders(symbol=symbol))], signed=True)
+        return self._read(lambda: [parse_past(o) for o in listed(self._client.get_open_orders(symbol=symbol))], signed=True)
+
+    def orders_since(self, symbol: str, since_ms: int | None = None) -> list[Update]:
+        """`GET /api/v3/allOrders`, weight 20 a page: a day at a time until one is found, on by order id, 1000 a page.
+
+        A span of times may be 24 hours at most; from further back than a month all pages are read by order id."""
+
+        def page(**query: int) -> list[Update]:
+            return self._read(lambda: [parse_past(r) for r in listed(self._client.get_all_orders(symbol=symbol, limit=1000, **query))], signed=True)
+
+        found: list[Update] = []
+        if since_ms is None or (now := self.time().market_ms) - since_ms > 30 * DAY_MS:
+            last = found = page(orderId=1)
+        else:
+            last, start = found, since_ms
+            while not found and start <= now + DAY_MS:
+                last = found = page(startTime=start, endTime=start + DAY_MS)
+                start += DAY_MS
+        while last:  # whatever the span of times left out has a higher number
+            last = page(orderId=int(last[-1].order_id) + 1)
+            found = found + last
+        return [u for u in found if u.created_ms >= (since_ms or 0)]
 
     def fills(self, symbol: str, order_id: str | None = None, since_ms: int | None = None) -> list[Fill]:
         """Pages through myTrades by trade id, 1000 at a time (weight 20, or 5 for one order)."""
@@ -420,6 +482,9 @@ class BinanceClient(Exchange):
     def attach_order_path(self, send: Callable[[str, str, Decimal], Update]) -> None:
         self._order_path = send
 
+    def attach_heartbeat(self, beat: Callable[[], None]) -> None:
+        self._client.session.get_adapter(self.url).beat = beat
+
     def request_time_ms(self) -> int:
         """Server time by our estimate, as a signature now would carry it."""
         self.measure_offset()
@@ -483,11 +548,7 @@ def translate(e: Exception, *, order: bool) -> ExchangeError:
 
 def retry_after(e: BinanceAPIException, text: str) -> float:
     """Seconds to wait, from Retry-After, or from 'banned until MS' in the text; 60 where neither says."""
-    header = getattr(e.response, "headers", {}).get("Retry-After", "")
-    if re.fullmatch(r"\d+(\.\d+)?", header):
-        return float(header)
-    banned = re.search(r"banned until (\d{13})", text)
-    return max(1.0, (int(banned[1]) - wall_ms()) / 1000) if banned else 60.0
+    return silence_s(getattr(e.response, "headers", {}), text)
 
 
 class PublicClient:

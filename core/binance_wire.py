@@ -1,6 +1,6 @@
 """Binance's wire as our types, and back: parameters of orders, answers about symbols, orders and fills.
 
-Pure functions. An answer whose shape or numbers can't be right raises LookupError, TypeError
+What a request weighs is here too. Pure functions. An answer whose shape or numbers can't be right raises LookupError, TypeError
 or ValueError; the client makes of it what it means (unavailable, or an unknown outcome).
 
 Wire facts: binance-spot-api-docs (rest-api.md, errors.md, filters.md).
@@ -8,6 +8,7 @@ Wire facts: binance-spot-api-docs (rest-api.md, errors.md, filters.md).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -101,6 +102,20 @@ def parse_order(row: dict[str, Any], client_id: str | None = None) -> Update:
     )
 
 
+def parse_past(row: dict[str, Any]) -> Update:
+    """A row of allOrders: what became of an order, what was asked for, and when. A sum that is
+    told as below 0 is not known any more (very old orders): 0."""
+    told = parse_order({**row, "cummulativeQuoteQty": "0"} if str(row.get("cummulativeQuoteQty", "")).startswith("-") else row)
+
+    def size(key: str) -> Decimal | None:
+        return number(row.get(key, "0")) or None
+
+    life = row.get("timeInForce") if row["type"] == "LIMIT" or (row["type"].endswith("_LIMIT")) else None
+    sizes = (size("origQty"), size("origQuoteOrderQty"), size("price"), size("stopPrice"))
+    request = OrderRequest(told.client_id, told.symbol, row["side"], row["type"], *sizes, life)
+    return replace(told, request=request, created_ms=int(row["time"]))
+
+
 def parse_trade(row: dict[str, Any]) -> Fill:
     """One row of myTrades; it names the order by its id only."""
     return Fill(
@@ -122,3 +137,53 @@ def parse_trade(row: dict[str, Any]) -> Fill:
 def parse_list(answer: dict[str, Any]) -> tuple[Update, ...]:
     """An order list's answer: an update for each of its orders."""
     return tuple(parse_order(r) for r in answer["orderReports"])
+
+
+# --- what a request costs (rest-api.md, 2026-08) -----------------------------------------
+
+_WEIGHTS: dict[tuple[str, str], int] = {
+    ("GET", "exchangeInfo"): 20,
+    ("GET", "klines"): 2,
+    ("GET", "uiKlines"): 2,
+    ("GET", "avgPrice"): 2,
+    ("GET", "trades"): 25,
+    ("GET", "historicalTrades"): 25,
+    ("GET", "aggTrades"): 4,
+    ("GET", "account"): 20,
+    ("GET", "order"): 4,
+    ("GET", "allOrders"): 20,
+    ("GET", "orderList"): 4,
+    ("GET", "allOrderList"): 20,
+    ("GET", "openOrderList"): 6,
+    ("GET", "account/commission"): 20,
+    ("GET", "rateLimit/order"): 40,
+    ("GET", "myFilters"): 40,
+}
+_ORDERS = {"order": 1, "order/cancelReplace": 1, "order/oco": 2, "orderList/oco": 2, "orderList/oto": 2, "orderList/otoco": 3}
+
+
+def weight(method: str, path: str, query: Mapping[str, str]) -> int:
+    """Request weight of one request, `path` from /api or /sapi on.
+
+    A placed or cancelled order weighs 1 until its answer says that it was accepted, then nothing.
+    /sapi has limits of its own; what bots ask there weighs 1."""
+    name = path.removeprefix("/api/v3/")
+    if name in ("ticker/price", "ticker/bookTicker"):
+        return 2 if "symbol" in query else 4
+    if name == "ticker/24hr":
+        count = 1 if "symbol" in query else query["symbols"].count(",") + 1 if "symbols" in query else 1000
+        return 2 if count <= 20 else 40 if count <= 100 else 80
+    if name == "depth":
+        text = query.get("limit", "100")
+        levels = int(text) if text.isascii() and text.isdigit() else 100
+        return 5 if levels <= 100 else 25 if levels <= 500 else 50 if levels <= 1000 else 250
+    if (method, name) == ("GET", "openOrders"):
+        return 6 if "symbol" in query else 80
+    if (method, name) == ("GET", "myTrades"):
+        return 5 if "orderId" in query else 20
+    return _WEIGHTS.get((method, name), 1)
+
+
+def orders_in(method: str, path: str) -> int:
+    """How many orders a request places, as the account's order count takes them."""
+    return _ORDERS.get(path.removeprefix("/api/v3/"), 0) if method == "POST" else 0

@@ -86,6 +86,10 @@ class RateLimited(Unavailable):
         super().__init__(message, code, status)
 
 
+class BudgetSpent(RateLimited):
+    """Not sent: our own request budget leaves nothing for this kind of request now. More urgent ones may still go."""
+
+
 class Refused(ExchangeError):
     """The exchange said no for certain: nothing was done, sending again won't help."""
 

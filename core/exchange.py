@@ -23,7 +23,6 @@ from typing import Any, Literal
 from core.errors import Unsupported
 from core.model import Balance, Candles, Fill, OrderRequest, Symbol, Update, Venue
 
-
 # Why a request is made: whoever counts requests lets getting out go before getting in, and both before the page.
 Priority = Literal["exit", "entry", "page"]
 
@@ -171,7 +170,7 @@ class Exchange(ABC):
     def open_orders(self, symbol: str | None = None) -> list[Update]:
         """All open orders of the account (anyone's), without fills, each with its `request`."""
 
-    def orders(self, symbol: str, since_ms: int | None = None) -> list[Update]:
+    def orders_since(self, symbol: str, since_ms: int | None = None) -> list[Update]:
         """All orders of the account (anyone's, whatever became of them) that the exchange took in at
         `since_ms` or later, None: all it knows; oldest first, with `request` and `created_ms`, without fills."""
         raise Unsupported(f"{self.venue.exchange} {self.venue.market} can't list the orders of the past")

@@ -11,6 +11,7 @@ from core.bot import decisions, fold, intents
 from core.bot.execution import Result
 from core.errors import ExchangeError, RateLimited
 from core.exchange import Priority, at_priority
+from core.exchange import Priority, at_priority
 from core.market import sizing
 from core.model import ZERO, Decision, Intent, plain
 
@@ -82,6 +83,8 @@ class Desk:
                 continue  # what was to be sold was sold meanwhile, or can't be
             why: Priority = "entry" if entering(intent) else self.bot.exchange.priority
             with at_priority(self.bot.exchange, why):
+                why: Priority = "entry" if entering(intent) else self.bot.exchange.priority
+            with at_priority(self.bot.exchange, why):
                 allowed = intents.too_dear(self.bot.executor, intent, self.bot.symbol, self.bot.config.plan)
             if allowed.outcome == "refused":
                 # The text of the warning holds no figure that changes: it is told once, the figures stand in the decision.
@@ -97,6 +100,7 @@ class Desk:
             if intent.action in ("open", "add"):
                 self.bot.status.clear("liquidity")
             with at_priority(self.bot.exchange, why):
+                with at_priority(self.bot.exchange, why):
                 result = intents.carry_out(self.bot.executor, intent, self.bot.symbol, price)
             problems += self._after(intent, result)
             if result.outcome in ("unknown", "not_sent"):

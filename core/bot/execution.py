@@ -223,7 +223,7 @@ class Executor:
         order = next((o for o in before.orders if o.client_id == update.client_id), None)
         if order is None:
             return ()
-        after = fold.tell(before, replace(update, fills=self._valued(before, update.fills)), self._wall_ms())
+        after = fold.tell(before, replace(update, fills=self.valued(before, update.fills)), self._wall_ms())
         told = next((o for o in after.orders if o.client_id == update.client_id), None)
         if told is not None and fold.lacks_fills(after, told):
             after = self._fetch_fills(after, told)
@@ -261,9 +261,9 @@ class Executor:
         own = tuple(f for f in fills if (f.order_id, f.symbol, f.side) == (order.order_id, order.request.symbol, order.side))
         if len(own) < len(fills):
             log.warning("⚠️ The exchange told %d fill(s) of other orders when asked for %s: left aside", len(fills) - len(own), order.client_id)
-        return fold.tell(position, Update(order.client_id, order.status, order.order_id, fills=self._valued(position, own)), self._wall_ms())
+        return fold.tell(position, Update(order.client_id, order.status, order.order_id, fills=self.valued(position, own)), self._wall_ms())
 
-    def _valued(self, position: Position, fills: tuple[Fill, ...]) -> tuple[Fill, ...]:
+    def valued(self, position: Position, fills: tuple[Fill, ...]) -> tuple[Fill, ...]:
         """Fills with the worth of a fee in a third coin, which profit needs. Where no price can be had they are booked without."""
         known = {f.trade_id for f in position.fills}
         third = {f.fee_asset for f in fills if f.fee and f.trade_id not in known} - {position.base, position.quote}
@@ -319,6 +319,8 @@ class Executor:
 
     def _ask(self, order: Order) -> None:
         try:
+            if self._glanced(order):
+                return
             # Read before the question: it was asked after this moment of server time.
             server_ms = self.exchange.time().server_ms if order.status == SENDING else 0
             update = self.exchange.order(order.request.symbol, order.client_id)
@@ -342,6 +344,22 @@ class Executor:
         if order.status == SENDING:
             log.info("🔎 Order %s is known to the exchange: %s, executed %s", order.client_id, update.status, plain(update.executed))
         self.book(replace(update, client_id=order.client_id))
+
+    def _glanced(self, order: Order) -> bool:
+        """A recent look at all open orders lists it, with nothing new executed: that answers the question.
+
+        The next one is due WATCH_EVERY_MS after that look began, so that nothing is booked later for it.
+        An order that is asked for out of turn (something happened to it) is asked for itself."""
+        if order.status == SENDING or fold.lacks_fills(self.position, order) or order.client_id not in self._asked_wall or self._not_found:
+            return False
+        seen = self.exchange.glance(order.request.symbol, order.client_id)
+        if seen is None:
+            return False
+        update, age_ms = seen
+        if (update.status, update.executed, update.order_id, update.symbol) != (order.status, order.executed, order.order_id, order.request.symbol):
+            return False
+        self._asked_wall[order.client_id] = self._wall_ms() - age_ms
+        return True
 
     def _unknown_to_them(self, order: Order, server_ms: int) -> None:
         count, since = self._not_found.get(order.client_id, (0, self._wall_ms()))

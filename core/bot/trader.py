@@ -33,7 +33,7 @@ from core.bot.teller import Teller
 from core.bot.wallet import JumpWatch, WalletWatch
 from core.clock import Clock
 from core.config import Settings
-from core.errors import AccessRefused, ExchangeError, NotFound, RateLimited, SettingsError
+from core.errors import AccessRefused, BudgetSpent, ExchangeError, NotFound, RateLimited, SettingsError
 from core.exchange import Exchange
 from core.market.history import CandleStore
 from core.model import ZERO, Decision, Fill, KlineRow, Order, Position, Symbol
@@ -160,6 +160,7 @@ class Trader:
             # Before the file may go to the archive: this list is all that knows of these fills.
             self.journal.open()
             self.journal.catch_up(found)
+        self.exchange.priority = "entry" if found is None or found.idle else "exit"
         try:
             own = installation(self.files)
             self.exchange.connect(own)
@@ -240,6 +241,7 @@ class Trader:
 
     def step(self) -> None:
         """Everything that is due now, each by itself: what fails is tried again later."""
+        self.exchange.priority = "entry" if self.position.idle else "exit"
         if self.booking is not None:
             self.finished = self.booking.step(self._try)
             self._beat()
@@ -288,7 +290,8 @@ class Trader:
         pause = RETRY_MS[what]
         if isinstance(e, RateLimited):
             pause = max(pause, int(e.retry_after_s * 1000))
-            self._quiet_until_wall = now + pause
+            if not isinstance(e, BudgetSpent):  # our own budget holds this one back: what is more urgent may still go
+                self._quiet_until_wall = now + pause
         self.retry_wall[what] = now + pause
         if self.status.warn(what, f"The exchange failed ({what}): {e}"):
             log.warning("⚠️ The exchange failed (%s): %s; trying again in %d s", what, e, pause // 1000)
