@@ -252,6 +252,9 @@ class Update:
     time_ms: int = 0
     reason: str = ""
     symbol: str = ""
+    # Told by `Exchange.orders_since` alone: what was asked for, and when the exchange took it in (market ms).
+    request: OrderRequest | None = None
+    created_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

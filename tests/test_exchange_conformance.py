@@ -200,3 +200,21 @@ def test_an_order_type_that_it_does_not_take_is_refused_by_name(form: Form) -> N
     request = OrderRequest("conformance-3", form.symbol, "SELL", "TRAILING_STOP", quantity=D(1))
     with pytest.raises(ExchangeError):
         form.exchange.place(request)
+
+
+def test_the_orders_of_the_past_are_listed_whatever_became_of_them_with_what_was_asked_for(form: Form) -> None:
+    began = form.exchange.time().market_ms
+    bought, rested = market_buy(form, "conformance-4"), resting_buy(form, "conformance-5")
+    form.exchange.place(bought)
+    form.exchange.place(rested)
+    form.exchange.cancel(form.symbol, rested.client_id)
+    told = form.exchange.orders_since(form.symbol, began)
+    assert [(u.client_id, u.status, u.executed) for u in told] == [("conformance-4", "FILLED", bought.quantity), ("conformance-5", "CANCELED", D(0))]
+    assert [(u.request.side, u.request.kind, u.request.quantity, u.request.price, u.request.life) for u in told if u.request] == [
+        ("BUY", "MARKET", bought.quantity, None, None),
+        ("BUY", "LIMIT", rested.quantity, rested.price, "GTC"),
+    ]
+    assert all(u.created_ms >= began and u.order_id and u.fills == () for u in told)
+    assert form.exchange.orders_since(form.symbol, None) == told
+    assert form.exchange.orders_since(form.symbol, began - 3 * 86_400_000) == told
+    assert form.exchange.orders_since(form.symbol, form.exchange.time().market_ms + 1) == []

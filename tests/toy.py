@@ -229,7 +229,12 @@ class ToyExchange(Exchange):
 
     def open_orders(self, symbol: str | None = None) -> list[Update]:
         self._up()
-        return [u for _, u in self.orders.values() if u.status in ("NEW", "PARTIALLY_FILLED")]
+        return [replace(u, request=r) for r, u in self.orders.values() if u.status in ("NEW", "PARTIALLY_FILLED")]
+
+    def orders_since(self, symbol: str, since_ms: int | None = None) -> list[Update]:
+        self._up()
+        told = [replace(u, request=r, created_ms=u.time_ms) for r, u in self.orders.values()]
+        return [u for u in told if u.created_ms >= (since_ms or 0)]
 
     def fills(self, symbol: str, order_id: str | None = None, since_ms: int | None = None) -> list[Fill]:
         self._up()

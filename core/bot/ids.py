@@ -28,3 +28,15 @@ def owner_of(order_client_id: str, installation: str) -> int | None:
     if len(parts) == 4 and parts[0] == f"by{installation}" and parts[1].isdigit():
         return int(parts[1])
     return None
+
+
+def number_of(order_client_id: str) -> int:
+    """The counter in an id of ours; -1 in any other."""
+    parts = order_client_id.split("-")
+    return int(parts[2]) if len(parts) == 4 and parts[2].isascii() and parts[2].isdigit() else -1
+
+
+def wall_ms_of(order_client_id: str) -> int:
+    """The wall time in an id of ours, ms: when its intent was written; 0 in any other."""
+    last = order_client_id.split("-")[-1]
+    return int(last, 36) if number_of(order_client_id) >= 0 and last.isascii() and last.isalnum() else 0
