@@ -15,6 +15,7 @@ from typing import Any
 from core.config import TIMEFRAMES
 from core.errors import InputError
 from core.exchange import live_problem, venue_problems
+from core.fleet import resources
 from core.model import MODES
 
 REQUIRED = ("name", "symbol", "strategy", "trade_amount")
@@ -122,6 +123,12 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return check
 
 
+def _limits(value: Any) -> dict[str, Any]:
+    """What it may use of the machine is checked here; ValueError completes "it must be ..."."""
+    whole = _object(value)
+    return {**whole, **resources.check_limits({k: v for k, v in whole.items() if k in resources.NAMES})}
+
+
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
         raise ValueError("an object of names and values")
@@ -157,7 +164,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "time_stop_candles": _whole(1, 100000),
     "max_spread_pct": _decimal(None, "0", "50", " percent"),
     "max_slippage_pct": _decimal(None, "0", "50", " percent"),
-    "limits": _object,
+    "limits": _limits,
 }
 # What a person types before a bot trades real money. `confirm` comes with the request and is never kept.
 WORD = "LIVE"

@@ -26,6 +26,7 @@ from core.fleet.health import health, stuck_bound_ms
 from core.fleet.paper_unit import PaperUnit
 from core.fleet.policy import Watch, pause_s
 from core.fleet.registry import Registry
+from core.fleet.sampling import Sampling, replace
 from core.fleet.supervisor import StartFailed, Supervisor
 from core.model import Event
 from core.notify.outbox import Outbox
@@ -78,6 +79,7 @@ class Yard:
             submit=lambda job: self._submit("paper", 1, job),
             crashed=self._paper_crashed,
         )
+        self.sampling = Sampling(files, supervisor, records=lambda: self._records, tell=self._tell_usage, replace=self._replace_heavy, monotonic=monotonic)
         self._problem = ""
         self._adopted = False
         self._written = float("-inf")
@@ -98,8 +100,10 @@ class Yard:
                 self.step()
             except Exception:  # the loop must outlive whatever one look runs into
                 log.exception("a look at the bots failed; the next one follows")
+            self.sampling.step()
             stop.wait(STEP_S)
         self._ending = True
+        self.sampling.close()
         self.settle(2.0)
         if self.outbox is not None:
             self.outbox.close()
@@ -159,8 +163,10 @@ class Yard:
             "heartbeat_wall_ms": wall_ms(),
             "adopted": self._adopted,
             "error": self._problem or None,
-            "bots": notes,
+            "bots": {n: {**note, "resources": self.sampling.of_bot(int(n))} for n, note in notes.items()},
             "maintenance": self._maintenance.as_json(),
+            "units": self.sampling.units(),
+            "machine": self.sampling.machine(),
             "paper": self._paper.note(),
         }
         try:
@@ -349,6 +355,30 @@ class Yard:
         except SettingsError as e:
             return f"the settings are not right: {'; '.join(e.problems)}"
         return records.mode_problem(record, settings.trading_mode, guard)
+
+    # --- what bots use of the machine (core/fleet/sampling.py, on its thread) -----------------------
+
+    def _replace_heavy(self, bot_id: int, pid: int, text: str) -> None:
+        def anew() -> None:
+            def told(record: Mapping[str, Any]) -> None:
+                self.sampling.replaced(bot_id)
+                self._tell(record, "bot_memory", f"{text}: it is ended and started anew", "warning")
+
+            try:
+                replace(self.files, self.supervisor, bot_id, pid, told)
+            except (BotyardError, OSError) as e:
+                log.warning("bot %s: %s", bot_id, e)
+                if self.supervisor.pid(bot_id) is None:
+                    self._watch(bot_id).rest()  # the next look starts it as any other that is wanted
+
+        self._submit(f"bot_{bot_id}", 2, anew)
+
+    def _tell_usage(self, bot_id: int | None, kind: str, text: str, severity: str) -> None:
+        record = next((r for r in self._records if r["id"] == bot_id), None)
+        if record is None:
+            self._post(kind, text, severity)
+        else:
+            self._tell(record, kind, text, severity)
 
     # --- workers --------------------------------------------------------------------------------
 
