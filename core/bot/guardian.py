@@ -35,6 +35,8 @@ class Guardian:
 
     def due(self) -> bool:
         p = self.bot.position
+        if self.bot.catchup.pending:
+            return False  # a pair may lie there already, that these files know nothing of
         managed = self.bot.strategy is not None and self.bot.strategy.manages_position
         if managed or self.bot.config.plan.protection != "exchange" or p.direction is None or p.quantity <= 0 or p.stop_loss is None:
             return False

@@ -20,6 +20,7 @@ from typing import Any
 from core.account import ledger, pots
 from core.bot import decisions, schedule, series, setup, status
 from core.bot.booking import Booking
+from core.bot.catchup import CatchUp
 from core.bot.desk import Desk
 from core.bot.execution import Executor
 from core.bot.feed import Feed
@@ -45,7 +46,7 @@ log = logging.getLogger("botyard")
 HEARTBEAT_MS = 2000
 PULSE_MS = 1000
 LOOK_FLOOR_MS = 1000  # looks are never more often than once a wall second
-RETRY_MS = {"check": 5000, "look": 1000, "protect": 1000, "orders": 1000, "wallet": 5000, "commands": 1000, "start": 5000, "booking": 1000}
+RETRY_MS = {"check": 5000, "look": 1000, "protect": 1000, "orders": 1000, "wallet": 5000, "commands": 1000, "start": 5000, "catchup": 5000, "booking": 1000}
 RULES_AGE_MS = 3_600_000
 LONGEST_EXIT_PAUSE_MS = 60_000
 
@@ -88,6 +89,7 @@ class Trader:
         self.wallet, self.jump = WalletWatch(files, exchange, clock), JumpWatch(files, exchange)
         self.strategist = Strategist(strategy, exchange, clock, self.teller) if strategy is not None else None
         self.guardian, self.desk, self.hands = Guardian(self), Desk(self), Hands(self)
+        self.catchup = CatchUp(self)
         self.booking = Booking(self) if once and self.guard else None
         # A strategy's file may have set another precision when it was loaded; money is counted in this one.
         setcontext(Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[DivisionByZero, InvalidOperation, Overflow]))
@@ -147,7 +149,7 @@ class Trader:
             self._alarm = self.vet(self.position.idle)
             if not self._alarm:
                 self.status.clear("rights")
-        return self.wallet.problem or self._alarm or str(getattr(self.clock, "trouble", lambda: "")())
+        return self.catchup.block() or self.wallet.problem or self._alarm or str(getattr(self.clock, "trouble", lambda: "")())
 
     # --- start ---------------------------------------------------------------------------
 
@@ -165,6 +167,7 @@ class Trader:
             own = installation(self.files)
             self.exchange.connect(own)
             self._sync_clock(must=True)
+            found = self.catchup.at_start(own, found)  # restored from a backup: what happened since, first of all
             # An open position's symbol rules over record and arguments.
             name = found.symbol if found is not None and not found.idle else config.symbol
             if name != config.symbol:
@@ -246,6 +249,7 @@ class Trader:
             self.finished = self.booking.step(self._try)
             self._beat()
             return
+        self._try("catchup", self.catchup.due, self.catchup.step)
         self._try("orders", lambda: self.executor.unresolved or bool(self.position.orders), self.executor.resolve)
         self._try("commands", lambda: True, self.hands.obey)
         self._try("protect", self.guardian.due, self.guardian.protect)
