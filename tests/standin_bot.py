@@ -4,7 +4,7 @@ It takes its lock, beats, hears TERM, INT, HUP and USR1, and writes its last wor
 bot's own modules. `standin_N.json` in the home tells it how to misbehave:
 `before_lock` (exit code there), `after_lock` (exit code there), `crash` (exit code 1 with no
 last word, after the lock), `deaf` (ignores TERM and HUP), `hang` (never takes its lock),
-`checks` (checks completed, 1 unless told).
+`checks` (checks completed, 1 unless told), `eat_mb` (so much memory it really uses).
 """
 
 import os
@@ -60,6 +60,7 @@ def main() -> int:
     if "after_lock" in how:
         status.last_word(how["after_lock"], "the stand-in was told so")
         return int(how["after_lock"])
+    ballast = b"x" * (int(how.get("eat_mb", 0)) * 1_000_000)  # written to, so that it is there
     while not heard:
         for command in sorted(files.path(f"data/commands/bot_{bot_id}").glob("*.json")):
             files.append_line(f"commands_{bot_id}.jsonl", files.read_any(str(command.relative_to(files.home))))
@@ -67,6 +68,7 @@ def main() -> int:
         status.write(state="running", guard=guard, checks_completed=how.get("checks", 1))
         woken.wait(0.2)
         woken.clear()
+    del ballast
     status.last_word(0, f"stopped by {heard[0]}", heard[0])
     return 0
 
