@@ -98,5 +98,5 @@ def test_a_service_that_does_not_answer_holds_up_neither_the_yard_nor_its_end(y:
 def test_the_yards_events_name_the_mode_of_their_bot(y: Yardful) -> None:
     yard = Yard(y.files, y.settings, y.supervisor)
     record = y.bots("BTC Bot", mode="testnet")[0]
-    yard._tell(record, "bot_stuck", "is stuck", "risk")
+    yard.tell(record, "bot_stuck", "is stuck", "risk")
     assert notify.recent(y.files)[-1]["data"] == {"mode": "testnet"}

@@ -79,6 +79,14 @@ def test_ten_starts_in_a_row_without_a_completed_check_end_the_trying_and_a_chec
 def test_a_last_word_with_code_0_2_4_or_5_is_final_and_any_other_is_a_crash(code: int, what: str) -> None:
     watch = Watch()
     watch.seen(1, 0)
+    assert watch.ended({"code": code, "kind": "error", "reason": "why"}, False, 0.0) == what
+    assert (watch.due is None) == (what == "ended")
+
+
+@pytest.mark.parametrize(("code", "what"), [(0, "ended"), (2, "given_up"), (4, "ended"), (5, "given_up")])
+def test_a_position_whose_bot_can_not_run_is_guarded_where_a_guard_can_read_it(code: int, what: str) -> None:
+    watch = Watch()
+    watch.seen(1, 0)
     assert watch.ended({"code": code, "kind": "error", "reason": "why"}, True, 0.0) == what
     assert (watch.due is None) == (what == "ended")
 
@@ -351,10 +359,9 @@ def test_a_bot_that_may_not_run_is_noted_and_keeps_no_other_from_running(y: Yard
     assert kinds(y) == ["bot_refused", "bot_refused"]
 
 
-def test_a_bot_without_a_sign_of_life_is_told_once_and_can_be_ended(y: Yardful, make: Callable[[Yardful], Yard]) -> None:
-    y.bots("BTC Bot", status="running")
-    yard = make(y)
-    look(yard)
+def test_a_bot_without_a_sign_of_life_is_told_and_can_be_ended_by_hand_too(y: Yardful) -> None:
+    (bot,) = y.bots("BTC Bot", status="running")
+    y.supervisor.start(bot)
     pid = y.beating(1)
     with pytest.raises(Conflict, match="not stuck"):
         control.end_stuck(y.files, y.settings, 1, "a test", y.supervisor)
@@ -362,9 +369,6 @@ def test_a_bot_without_a_sign_of_life_is_told_once_and_can_be_ended(y: Yardful, 
     status = y.status(1)
     status["heartbeat_wall_ms"] -= 60_000
     y.files.write_json("bot_1_status.json", status, keep_previous=False)
-    look(yard, 3)
-    assert kinds(y) == ["bot_stuck"]
-    assert y.supervisor.pid(1) == pid
     new = control.end_stuck(y.files, y.settings, 1, "a test", y.supervisor, timeout_s=1)
     assert new != pid
     assert not exists(pid)

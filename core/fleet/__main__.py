@@ -58,6 +58,7 @@ def run(files: Files, settings: config.Settings, supervisor: Supervisor, **optio
     log = logging.getLogger("botyard.yard")
     log.info("the yard of %s begins", files.home)
     options.setdefault("outbox", make_outbox(files, settings, supervisor))
+    options.setdefault("keeper", True)
     Yard(files, settings, supervisor, **options).run(stop)  # type: ignore[arg-type]
     log.info("the yard ends; bots and paper exchange go on")
     lock.release()

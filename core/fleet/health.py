@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from core.config import Settings
@@ -11,11 +12,47 @@ from core.fleet.state import last_word
 # Reads are tried 3 times, 1 s apart, each for HTTP_TIMEOUT at most: a bot in the middle of
 # that is slow, not stuck. This is the bound for the default of 10 s.
 DEFAULT_BOUND_MS = 38_000
+# Where nobody but the bot watches the stop: one request, for HTTP_TIMEOUT at most, lies between
+# two signs of life. A bot beats every 2 s at least, so that nothing below this bound would be fair.
+SHORTEST_EXPOSED_MS = 6_000
+# A price beyond a stop needs no such patience: whoever looks at it sells within seconds.
+SILENT_MS = 5_000
 
 
 def stuck_bound_ms(settings: Settings) -> int:
     """The age of a heartbeat, in ms of wall time, past which a bot counts as stuck."""
     return max(30_000, int(3 * (settings.http_timeout + 1) + 5) * 1000)
+
+
+def exposed_bound_ms(settings: Settings) -> int:
+    """The same bound for a bot whose stop lies not at the exchange, or whose order's outcome is unknown (`state.exposed`)."""
+    return max(SHORTEST_EXPOSED_MS, int((settings.http_timeout + 1) * 1000))
+
+
+def silent_ms(status: Mapping[str, Any] | None, pid: int, since_wall_ms: int, now_wall_ms: int) -> int:
+    """How long process `pid` has given no sign of life; before its first one, since the yard saw it."""
+    own = status is not None and status.get("pid") == pid
+    return max(0, now_wall_ms - (_whole(status.get("heartbeat_wall_ms")) if own and status else since_wall_ms))
+
+
+def late(status: Mapping[str, Any], check_interval_s: int, now_wall_ms: int, bound_ms: int) -> str:
+    """Why a bot that lives counts as late with its checks, "" where it doesn't: two intervals and the bound
+    have passed (wall time) without a completed one, though market time goes on. A guard makes none."""
+    speed = status.get("speed")
+    if status.get("guard") or status.get("state") != "running" or not isinstance(speed, int | float | Decimal) or speed <= 0:
+        return ""
+    last = status.get("last_check") or {}
+    since = max(_whole(last.get("wall_ms")), _whole(status.get("started_wall_ms")))
+    if not since or now_wall_ms - since <= 2 * check_interval_s * 1000 / float(speed) + bound_ms:
+        return ""
+    market, checked = _whole(status.get("market_ms")), _whole(last.get("market_ms"))
+    if checked and market - checked <= check_interval_s * 1000:
+        return ""  # market time stands still: nothing was due
+    return f"it lives, but has completed no check for {_seconds(now_wall_ms - since)}: see its warnings and its log"
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def notes_of(yard_status: Mapping[str, Any] | None, bot_id: int) -> dict[str, Any] | None:
@@ -32,16 +69,18 @@ def health(
     now_wall_ms: int,
     yard_notes: Mapping[str, Any] | None = None,
     bound_ms: int = DEFAULT_BOUND_MS,
+    exposed_ms: int | None = None,
 ) -> dict[str, Any]:
     """`{"status": "running"|"stopped"|"starting"|"stuck"|"crashed", "guarded": bool, "why": str}`.
 
-    `pid` holds the bot's lock; `yard_notes` is the yard's note on this bot, or its whole status."""
+    `pid` holds the bot's lock; `yard_notes` is the yard's note on this bot, or its whole status.
+    `exposed_ms`: the shorter bound, given where only this bot watches its position's stop."""
     note = notes_of(yard_notes, record["id"]) if yard_notes and "bots" in yard_notes else yard_notes
     note = note or {}
     own = status if status is not None and pid is not None and status.get("pid") == pid else None
     guarded = bool(own and own.get("guard"))
     if pid is not None and not guarded:
-        return _alive(record, own, pid, now_wall_ms, note, bound_ms)
+        return _alive(record, own, pid, now_wall_ms, note, bound_ms, exposed_ms)
     found = _gone(record, status, note)
     found["guarded"] = guarded
     if guarded:
@@ -53,7 +92,9 @@ def _answer(status: str, why: str) -> dict[str, Any]:
     return {"status": status, "guarded": False, "why": why}
 
 
-def _alive(record: Mapping[str, Any], own: Mapping[str, Any] | None, pid: int, now_wall_ms: int, note: Mapping[str, Any], bound_ms: int) -> dict[str, Any]:
+def _alive(
+    record: Mapping[str, Any], own: Mapping[str, Any] | None, pid: int, now_wall_ms: int, note: Mapping[str, Any], bound_ms: int, exposed_ms: int | None
+) -> dict[str, Any]:
     """A process holds the lock and is no guard. `own` is its status file, None while it has written none."""
     if own is None:
         since = note.get("since_wall_ms")
@@ -66,8 +107,13 @@ def _alive(record: Mapping[str, Any], own: Mapping[str, Any] | None, pid: int, n
     age = now_wall_ms - beat
     if age > bound_ms:
         return _answer("stuck", f"process {pid} gave its last sign of life {_seconds(age)} ago")
+    # A start may wait longer: a busy machine needs its time for imports, and a new start would need it again.
+    if exposed_ms is not None and age > exposed_ms and own.get("state") == "running":
+        return _answer("stuck", f"process {pid} gave its last sign of life {_seconds(age)} ago, and nobody else watches its position or its order")
     if own.get("state") == "starting":
         return _answer("starting", f"process {pid} is starting")
+    if record["status"] == "running" and note.get("pid") == pid and note.get("late"):
+        return _answer("running", str(note["late"]))
     return _answer("running", "" if record["status"] == "running" else "it runs though it is wanted stopped: somebody started it by hand")
 
 

@@ -1,7 +1,8 @@
 """When a bot is started again: pure, so that every rule can be tested without a process.
 
 The rules (ARCHITECTURE.md, "When a bot is started again"):
-- exit codes 0, 2, 4 and 5 are a last word: not restarted;
+- exit codes 0, 2, 4 and 5 are a last word: not restarted; after 2 and 5 the position that is
+  open is guarded (with 4 its file can't be read, and a guard could do nothing either);
 - ended by hand: counts as stopped 10 s later, if this yard lived then and still does;
 - any other end is a crash: restarted, at once while business is open, else after pauses
   of 1, 2, 4 ... 30 s; a completed check resets the count; 10 starts in a row without one
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 FINAL_CODES = frozenset({0, 2, 4, 5})
+CANT_RUN = frozenset({2, 5})  # of them, those that a guard may yet get by: it needs no strategy and buys nothing
 MOST_STARTS = 10
 BY_HAND_AFTER_S = 10.0
 LONGEST_PAUSE_S = 30.0
@@ -41,14 +43,14 @@ class Watch:
     since_wall_ms: int = 0
     starts: int = 0
     due: float | None = None
-    told_stuck: bool = False
+    late: str = ""  # why it counts as late with its checks; told once
     crashed: bool = False  # told as crashed, and not yet seen running again
     guard_starts: int = 0
 
     def seen(self, pid: int, wall_ms: int) -> None:
         """A process of its own holds the lock."""
         if pid != self.pid:
-            self.pid, self.since_wall_ms, self.told_stuck = pid, wall_ms, False
+            self.pid, self.since_wall_ms, self.late = pid, wall_ms, ""
             self.starts = 1 if self.state == "given_up" else self.starts + 1  # a person began anew
         self.state, self.why, self.due = "up", "", None
 
@@ -74,6 +76,10 @@ class Watch:
             self.state, self.due = "by_hand", now + BY_HAND_AFTER_S
             self.why = f"ended by hand ({word.get('signal') or word.get('reason')}); it counts as stopped in {BY_HAND_AFTER_S:.0f} s"
             return "by_hand"
+        if word is not None and word.get("code") in CANT_RUN and business_open:
+            self.state, self.due, self.crashed = "given_up", now, False
+            self.why = f"exit code {word['code']}: {word.get('reason')}"
+            return "given_up"
         if word is not None and word.get("code") in FINAL_CODES:
             self.state, self.due, self.crashed = "ended", None, False
             self.why = f"exit code {word['code']}: {word.get('reason')}"

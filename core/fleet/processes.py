@@ -107,6 +107,12 @@ def _stat(pid: int) -> list[str] | None:
         return None
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether the process stands still (SIGSTOP, Ctrl-Z, a debugger): then it hears nothing but SIGKILL."""
+    stat = _stat(pid)
+    return (stat[0] if stat else _ps("stat", pid)[:1]) in ("T", "t")
+
+
 def parent(pid: int) -> int | None:
     stat = _stat(pid)
     text = stat[1] if stat else ("" if _PROC.joinpath("self").exists() else _ps("ppid", pid))

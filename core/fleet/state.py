@@ -12,7 +12,7 @@ from typing import Any
 from core.bot import position as position_room
 from core.bot import status as status_room
 from core.errors import StateError
-from core.model import TERMINAL
+from core.model import SENDING, TERMINAL
 from core.storage import Files
 
 
@@ -51,6 +51,27 @@ def has_open_business(files: Files, bot_id: int) -> bool:
         return open_business(read_position(files, bot_id)) is not None
     except (StateError, OSError):
         return True
+
+
+def exposed(position: Mapping[str, Any] | None) -> bool:
+    """Whether only a running bot keeps this position's stop, or an order's outcome is unknown."""
+    if not position:
+        return False
+    orders = [o for o in position.get("orders") or [] if isinstance(o, Mapping)]
+    if position.get("pending_order") or any(o.get("status") == SENDING for o in orders):
+        return True
+    if not position.get("position") or position.get("stop_loss") is None:
+        return False
+    held = any(o.get("role") == "stop" and o.get("status") not in TERMINAL for o in orders)
+    return not (held and position.get("protection") == "exchange")
+
+
+def is_exposed(files: Files, bot_id: int) -> bool:
+    """`exposed` of the bot's file. One that can't be read counts as no: a new start could not read it either."""
+    try:
+        return exposed(read_position(files, bot_id))
+    except (StateError, OSError):
+        return False
 
 
 def last_word(status: Mapping[str, Any] | None, pid: int | None = None, since_wall_ms: int = 0) -> dict[str, Any] | None:

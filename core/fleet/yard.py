@@ -7,10 +7,8 @@ bots and paper exchange go on, and the next yard adopts them.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
-import queue
 import sys
 import threading
 import time
@@ -22,12 +20,15 @@ from core.clock import wall_ms
 from core.config import Settings
 from core.errors import AlreadyRunning, BotyardError, Conflict, NotFound, SettingsError
 from core.fleet import locks, maintenance, records, state
-from core.fleet.health import health, stuck_bound_ms
+from core.fleet.health import exposed_bound_ms, late, stuck_bound_ms
+from core.fleet.keeper import Keeper
 from core.fleet.paper_unit import PaperUnit
 from core.fleet.policy import Watch, pause_s
+from core.fleet.recovery import Recovery
 from core.fleet.registry import Registry
 from core.fleet.sampling import Sampling, replace
 from core.fleet.supervisor import StartFailed, Supervisor
+from core.fleet.workers import CameUp, Workers
 from core.model import Event
 from core.notify.outbox import Outbox
 from core.storage import Files
@@ -35,7 +36,6 @@ from core.storage import Files
 STATUS = "data/yard_status.json"
 STEP_S = 0.5
 HEARTBEAT_S = 1.0
-WORKERS = 2  # starts at a time: a start keeps a processor busy with imports
 log = logging.getLogger("botyard.yard")
 
 
@@ -61,35 +61,32 @@ class Yard:
         settings_now: Callable[[], Settings] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         outbox: Outbox | None = None,
+        keeper: bool = False,
     ):
         self.files, self.settings, self.supervisor, self.outbox = files, settings, supervisor, outbox
         self.registry = Registry(files)
         self._settings_now = settings_now or (lambda: config.load({**os.environ, "BOTYARD_HOME": str(files.home)}))
-        self._monotonic = monotonic
-        self._bound_ms = stuck_bound_ms(settings)
+        self.monotonic = monotonic
+        self.bound_ms, self.exposed_ms = stuck_bound_ms(settings), exposed_bound_ms(settings)
         self._started_wall_ms = wall_ms()
-        self._records: list[dict[str, Any]] = []
+        self.records: list[dict[str, Any]] = []
         self._maintenance = maintenance.Mode()
-        self._watches: dict[int, Watch] = {}
+        self.watches: dict[int, Watch] = {}
         self._paper = PaperUnit(
             files,
             supervisor,
             paper_argv or [sys.executable, "-m", "core.paper"],
             monotonic,
-            submit=lambda job: self._submit("paper", 1, job),
+            submit=lambda job: self.workers.submit("paper", 1, job),
             crashed=self._paper_crashed,
         )
-        self.sampling = Sampling(files, supervisor, records=lambda: self._records, tell=self._tell_usage, replace=self._replace_heavy, monotonic=monotonic)
+        self.sampling = Sampling(files, supervisor, records=lambda: self.records, tell=self._tell_usage, replace=self._replace_heavy, monotonic=monotonic)
         self._problem = ""
         self._adopted = False
         self._written = float("-inf")
-        self._jobs: queue.PriorityQueue[tuple[int, int, str, Callable[[], None]]] = queue.PriorityQueue()
-        self._order = itertools.count()
-        self._busy: set[str] = set()
-        self._idle = threading.Condition()
-        self._ending = False
-        for n in range(WORKERS):
-            threading.Thread(target=self._work, name=f"starter {n}", daemon=True).start()
+        self.workers = Workers()
+        self.recovery = Recovery(self)
+        self.keeper = Keeper(files, supervisor, self.recovery, self._settings_now) if keeper else None
 
     # --- the loop -------------------------------------------------------------------------
 
@@ -102,7 +99,9 @@ class Yard:
                 log.exception("a look at the bots failed; the next one follows")
             self.sampling.step()
             stop.wait(STEP_S)
-        self._ending = True
+        self.workers.ending = True
+        if self.keeper is not None:
+            self.keeper.close()
         self.sampling.close()
         self.settle(2.0)
         if self.outbox is not None:
@@ -114,30 +113,32 @@ class Yard:
         known = self._read_records()
         self._look_at_maintenance()
         wanted_now: list[tuple[bool, int]] = []
-        for record in self._records:
+        for record in self.records:
             try:
                 if known and self._look(record):
                     wanted_now.append((state.has_open_business(self.files, record["id"]), record["id"]))
             except Exception as e:  # noqa: BLE001 - one bot's trouble must not keep the others from being watched
-                self._watch(record["id"]).why = f"the yard could not look after it: {e}"
+                self.watch(record["id"]).why = f"the yard could not look after it: {e}"
                 log.warning("bot %s: %s", record["id"], e)
         for open_business, bot_id in sorted(wanted_now, key=lambda w: (not w[0], w[1])):
-            self._submit(f"bot_{bot_id}", 0 if open_business else 2, lambda b=bot_id: self._start(b))  # type: ignore[misc]
+            self.workers.submit(f"bot_{bot_id}", 0 if open_business else 2, lambda b=bot_id: self._start(b))  # type: ignore[misc]
         if known:
-            for gone in set(self._watches) - {r["id"] for r in self._records}:
-                del self._watches[gone]
-        if "paper" not in self._busy:
-            self._paper.look(self._records)
+            for gone in set(self.watches) - {r["id"] for r in self.records}:
+                del self.watches[gone]
+        if not self.workers.busy("paper"):
+            self._paper.look(self.records)
+        if self.keeper is not None:
+            self.keeper.step()
         if self.outbox is not None:
             self.outbox.step()
         self._adopted = self._adopted or known
-        if self._monotonic() - self._written >= HEARTBEAT_S:
+        if self.monotonic() - self._written >= HEARTBEAT_S:
             self.write_status("running")
 
     def _read_records(self) -> bool:
         """Read the list; while it can't be trusted, what runs goes on and nothing is started."""
         try:
-            self._records = self.registry.bots()
+            self.records = self.registry.bots()
         except (BotyardError, OSError) as e:
             if str(e) != self._problem:
                 self._problem = str(e)
@@ -150,10 +151,10 @@ class Yard:
         return True
 
     def write_status(self, state_word: str) -> None:
-        self._written = self._monotonic()
+        self._written = self.monotonic()
         notes = {
-            str(bot_id): {"state": w.state, "why": w.why, "pid": w.pid, "since_wall_ms": w.since_wall_ms, "starts": w.starts}
-            for bot_id, w in sorted(self._watches.items())
+            str(bot_id): {"state": w.state, "why": w.why, "pid": w.pid, "since_wall_ms": w.since_wall_ms, "starts": w.starts, "late": w.late}
+            for bot_id, w in sorted(self.watches.items())
         }
         value = {
             "schema": 1,
@@ -168,6 +169,7 @@ class Yard:
             "units": self.sampling.units(),
             "machine": self.sampling.machine(),
             "paper": self._paper.note(),
+            "keeper": self.keeper.note() if self.keeper is not None else {},
         }
         try:
             self.files.write_json(STATUS, value, durable=False, keep_previous=False)
@@ -183,7 +185,7 @@ class Yard:
             self._post("maintenance", f"{now.why[:1].upper()}{now.why[1:]}. Running bots go on.", "risk")
         if now != before and not now.on:
             # Also where it was on and lifted between two looks: who ended meanwhile was stopped for it.
-            for bot_id, watch in self._watches.items():
+            for bot_id, watch in self.watches.items():
                 if watch.state not in ("queued", "starting", "by_hand") and (watch.state != "up" or self.supervisor.pid(bot_id) is None):
                     watch.rest()
 
@@ -196,15 +198,15 @@ class Yard:
 
     # --- one bot --------------------------------------------------------------------------
 
-    def _watch(self, bot_id: int) -> Watch:
-        return self._watches.setdefault(bot_id, Watch())
+    def watch(self, bot_id: int) -> Watch:
+        return self.watches.setdefault(bot_id, Watch())
 
     def _look(self, record: Mapping[str, Any]) -> bool:
         """Look at one bot; True when it is to be started now."""
         bot_id, wanted = record["id"], record["status"] == "running"
-        if f"bot_{bot_id}" in self._busy:
+        if self.workers.busy(f"bot_{bot_id}"):
             return False
-        watch, pid = self._watch(bot_id), self.supervisor.pid(bot_id)
+        watch, pid = self.watch(bot_id), self.supervisor.pid(bot_id)
         if self._maintenance.on and watch.state != "by_hand":
             self._pause(watch, pid, wanted)
             return False
@@ -216,7 +218,7 @@ class Yard:
             return False
         if watch.state == "up":
             self._classify(bot_id, watch)
-        elif watch.state == "by_hand" and watch.due is not None and self._monotonic() >= watch.due:
+        elif watch.state == "by_hand" and watch.due is not None and self.monotonic() >= watch.due:
             self._stopped_by_hand(record, watch)
         if watch.state in ("new", "stopped", "maintenance"):
             watch.state, watch.why = "queued", "it is wanted and about to be started"
@@ -225,32 +227,35 @@ class Yard:
             return True
         if watch.state == "given_up" and not state.has_open_business(self.files, bot_id):
             return False
-        return watch.state in ("waiting", "given_up") and watch.due is not None and self._monotonic() >= watch.due
+        return watch.state in ("waiting", "given_up") and watch.due is not None and self.monotonic() >= watch.due
 
     def _look_at_running(self, record: Mapping[str, Any], watch: Watch, pid: int, wanted: bool) -> None:
-        status = state.read_status(self.files, record["id"])
+        bot_id = record["id"]
+        status = state.read_status(self.files, bot_id)
         own = status if status is not None and status.get("pid") == pid else None
-        if own is not None and own.get("guard"):
-            if not wanted:
-                watch.rest()
-            return
+        guard = self.supervisor.is_guard(bot_id, pid)
         if not wanted:
             watch.rest()
-            return
+        elif not guard:
+            self._look_at_own(record, watch, pid, own)
+        if (wanted or guard) and self.recovery.stuck(record, pid):
+            business = state.has_open_business(self.files, bot_id)
+            self.workers.submit(f"bot_{bot_id}", 0 if business else 2, lambda: self.recovery.replace(bot_id, pid))
+
+    def _look_at_own(self, record: Mapping[str, Any], watch: Watch, pid: int, own: Mapping[str, Any] | None) -> None:
+        """A wanted bot's own process runs, or is about to."""
         watch.seen(pid, wall_ms())
-        if own is not None and own.get("checks_completed"):
+        if own is None:
+            return
+        if own.get("checks_completed"):
             watch.completed()
-        if watch.crashed and own is not None and own.get("state") == "running":
+        if watch.crashed and own.get("state") == "running":
             watch.crashed = False
-            self._tell(record, "bot_back", f"runs again (process {pid})", "info")
-        note = {"pid": watch.pid, "since_wall_ms": watch.since_wall_ms}
-        found = health(record, status, pid, wall_ms(), note, self._bound_ms)
-        if found["status"] == "stuck" and not watch.told_stuck:
-            watch.told_stuck = True
-            self._tell(record, "bot_stuck", f"is stuck: {found['why']}", "risk")
-        elif found["status"] == "running":
-            watch.told_stuck = False
-        watch.why = found["why"]
+            self.tell(record, "bot_back", f"runs again (process {pid})", "info")
+        why = late(own, record.get("check_interval") or self.settings.check_interval, wall_ms(), self.bound_ms)
+        if why and not watch.late:
+            self.tell(record, "bot_late", f"is late: {why}", "warning")
+        watch.late = why
 
     def _classify(self, bot_id: int, watch: Watch) -> None:
         """Its process is gone. Under the action lock, so that a stop or restart under way is not taken for a crash."""
@@ -271,22 +276,22 @@ class Yard:
 
     def _told_end(self, record: Mapping[str, Any], watch: Watch, word: Mapping[str, Any] | None, business: bool) -> None:
         again = watch.crashed
-        what = watch.ended(word, business, self._monotonic())
+        what = watch.ended(word, business, self.monotonic())
         if what == "crashed" and again:
             log.warning("bot %s: %s", record["id"], watch.why)  # one event for a row of crashes
         else:
-            self._tell_end(record, watch, what, business)
+            self.tell_end(record, watch, what, business)
 
-    def _tell_end(self, record: Mapping[str, Any], watch: Watch, what: str, business: bool) -> None:
+    def tell_end(self, record: Mapping[str, Any], watch: Watch, what: str, business: bool) -> None:
         if what == "crashed":
-            self._tell(record, "bot_crashed", f"has crashed: {watch.why}", "risk" if business else "warning")
+            self.tell(record, "bot_crashed", f"has crashed: {watch.why}", "risk" if business else "warning")
         elif what == "given_up":
             guarded = "; its position is guarded" if business else ""
-            self._tell(record, "bot_given_up", f"is not started any more: {watch.why}{guarded}. Look at its log, then start it by hand", "risk")
+            self.tell(record, "bot_given_up", f"is not started any more: {watch.why}{guarded}. Look at its log, then start it by hand", "risk")
         elif what == "by_hand":
             log.info("bot %s: %s", record["id"], watch.why)
         elif watch.why and not watch.why.startswith("exit code 0"):
-            self._tell(record, "bot_refused", f"has ended and is not restarted: {watch.why}", "risk" if business else "warning")
+            self.tell(record, "bot_refused", f"has ended and is not restarted: {watch.why}", "risk" if business else "warning")
 
     def _stopped_by_hand(self, record: Mapping[str, Any], watch: Watch) -> None:
         bot_id = record["id"]
@@ -300,31 +305,27 @@ class Yard:
         business = state.has_open_business(self.files, bot_id)
         watch.rest()
         text = "was ended by hand and counts as stopped" + ("; its open position is unwatched" if business else "")
-        self._tell(record, "bot_by_hand", text, "risk" if business else "warning")
+        self.tell(record, "bot_by_hand", text, "risk" if business else "warning")
 
     # --- starting (on a worker's thread) -----------------------------------------------------
 
-    def _start(self, bot_id: int) -> None:
-        watch = self._watch(bot_id)
-        try:
-            with locks.action(self.files, f"bot_{bot_id}", 0):
-                record = self.registry.bot(bot_id)
-                if record["status"] != "running" or self._ending:
-                    return
-                self._start_wanted(record, watch)
-        except (Conflict, NotFound):
-            return  # somebody else is at it; the next look sees what came of it
+    def _start(self, bot_id: int) -> CameUp | None:
+        with self.recovery.acting(bot_id) as record:
+            if record is not None and record["status"] == "running":
+                self.start_wanted(record, self.watch(bot_id))
+                return lambda: self.recovery.came_up(bot_id)
+        return None
 
-    def _start_wanted(self, record: dict[str, Any], watch: Watch) -> None:
+    def start_wanted(self, record: dict[str, Any], watch: Watch) -> None:
         bot_id, guard = record["id"], watch.state == "given_up"
-        problem = self._mode_problem(record, guard)
+        problem = self.mode_problem(record, guard)
         if problem:
             watch.state, watch.due, watch.why = "ended", None, problem
-            self._tell(record, "bot_refused", f"can't be started: {problem}", "warning")
+            self.tell(record, "bot_refused", f"can't be started: {problem}", "warning")
             return
         if guard:
             watch.guard_starts += 1
-            watch.due = self._monotonic() + pause_s(watch.guard_starts)
+            watch.due = self.monotonic() + pause_s(watch.guard_starts)
         else:
             watch.state, watch.why = "starting", "it is being started"
         try:
@@ -348,7 +349,7 @@ class Yard:
         reason = error.reason if isinstance(error, StartFailed) and code is not None else str(error)
         self._told_end(record, watch, {"code": code, "reason": reason}, business)
 
-    def _mode_problem(self, record: Mapping[str, Any], guard: bool = False) -> str | None:
+    def mode_problem(self, record: Mapping[str, Any], guard: bool = False) -> str | None:
         """Settings are read anew: an edit counts at the next start."""
         try:
             settings = self._settings_now()
@@ -362,54 +363,31 @@ class Yard:
         def anew() -> None:
             def told(record: Mapping[str, Any]) -> None:
                 self.sampling.replaced(bot_id)
-                self._tell(record, "bot_memory", f"{text}: it is ended and started anew", "warning")
+                self.tell(record, "bot_memory", f"{text}: it is ended and started anew", "warning")
 
             try:
                 replace(self.files, self.supervisor, bot_id, pid, told)
             except (BotyardError, OSError) as e:
                 log.warning("bot %s: %s", bot_id, e)
                 if self.supervisor.pid(bot_id) is None:
-                    self._watch(bot_id).rest()  # the next look starts it as any other that is wanted
+                    self.watch(bot_id).rest()  # the next look starts it as any other that is wanted
 
-        self._submit(f"bot_{bot_id}", 2, anew)
+        self.workers.submit(f"bot_{bot_id}", 2, anew)
 
     def _tell_usage(self, bot_id: int | None, kind: str, text: str, severity: str) -> None:
-        record = next((r for r in self._records if r["id"] == bot_id), None)
+        record = next((r for r in self.records if r["id"] == bot_id), None)
         if record is None:
             self._post(kind, text, severity)
         else:
-            self._tell(record, kind, text, severity)
-
-    # --- workers --------------------------------------------------------------------------------
-
-    def _submit(self, unit: str, priority: int, job: Callable[[], None]) -> None:
-        with self._idle:
-            if unit in self._busy or self._ending:
-                return
-            self._busy.add(unit)
-        self._jobs.put((priority, next(self._order), unit, job))
-
-    def _work(self) -> None:
-        while True:
-            _, _, unit, job = self._jobs.get()
-            try:
-                if not self._ending:
-                    job()
-            except Exception:  # the worker must outlive a start that fails; the next look tries again
-                log.exception("%s: a start failed", unit)
-            finally:
-                with self._idle:
-                    self._busy.discard(unit)
-                    self._idle.notify_all()
+            self.tell(record, kind, text, severity)
 
     def settle(self, timeout_s: float) -> bool:
         """Wait until no start is under way; False when one still is."""
-        with self._idle:
-            return self._idle.wait_for(lambda: not self._busy, timeout_s)
+        return self.workers.settle(timeout_s)
 
     # --- telling --------------------------------------------------------------------------------
 
-    def _tell(self, record: Mapping[str, Any], kind: str, text: str, severity: str) -> None:
+    def tell(self, record: Mapping[str, Any], kind: str, text: str, severity: str) -> None:
         self._post(kind, f"{record['name']} (bot {record['id']}) {text}.", severity, record["id"], record["mode"])
 
     def _paper_crashed(self) -> None:
