@@ -16,7 +16,7 @@ from core.errors import StateError
 from core.model import SENDING, TERMINAL, ZERO, Venue
 from core.storage import Files
 
-_NAME = re.compile(r"bot_(\d{1,9})_position\.json")
+NAME = re.compile(r"bot_(\d{1,9})_position\.json")
 POSITION_SCHEMA = 1
 
 
@@ -43,7 +43,7 @@ def position_files(files: Files) -> dict[int, dict[str, Any]]:
     """Every position file under home by bot id; StateError names one that can't be read."""
     found = {}
     for path in sorted(files.home.glob("bot_*_position.json")):
-        match = _NAME.fullmatch(path.name)
+        match = NAME.fullmatch(path.name)
         if match:
             value = files.read_json(path.name, schema=POSITION_SCHEMA)
             if value is not None:
@@ -53,20 +53,24 @@ def position_files(files: Files) -> dict[int, dict[str, Any]]:
 
 def claims(files: Files, venue: Venue) -> list[Claim]:
     """Every bot's claim on this account: its position and its dust."""
-    found = []
-    for bot_id, value in position_files(files).items():
-        try:
-            theirs, base = Venue(**value["venue"]), str(value["base"])
-            dust = Decimal(value["dust"])
-            amount = (ZERO if value["position"] == "SHORT" else Decimal(value["quantity"])) + dust
-            orders, quote = list(value["orders"]), str(value["quote"])
-            resting = _resting(value, orders)
-        except (KeyError, TypeError, ArithmeticError) as e:
-            path = files.path(f"bot_{bot_id}_position.json")
-            raise StateError(path, f"its content can't be right ({e})", files.remedy(path)) from e
-        if theirs.key() == venue.key() and (amount or orders):
-            found.append(Claim(bot_id, base, amount, str(value["symbol"]), any(_unsettled(value, o) for o in orders), quote, resting, dust))
-    return found
+    told = (claim_of(files, bot_id, value, venue) for bot_id, value in position_files(files).items())
+    return [claim for claim in told if claim is not None]
+
+
+def claim_of(files: Files, bot_id: int, value: Mapping[str, Any], venue: Venue) -> Claim | None:
+    """What one position file claims on this account, None where it claims nothing; StateError where it can't be right."""
+    try:
+        theirs, base = Venue(**value["venue"]), str(value["base"])
+        dust = Decimal(value["dust"])
+        amount = (ZERO if value["position"] == "SHORT" else Decimal(value["quantity"])) + dust
+        orders, quote = list(value["orders"]), str(value["quote"])
+        resting = _resting(value, orders)
+    except (KeyError, TypeError, ArithmeticError) as e:
+        path = files.path(f"bot_{bot_id}_position.json")
+        raise StateError(path, f"its content can't be right ({e})", files.remedy(path)) from e
+    if theirs.key() != venue.key() or not (amount or orders):
+        return None
+    return Claim(bot_id, base, amount, str(value["symbol"]), any(_unsettled(value, o) for o in orders), quote, resting, dust)
 
 
 def _unsettled(position: Mapping[str, Any], order: Mapping[str, Any]) -> bool:

@@ -169,6 +169,21 @@ class Registry:
                 self._write([new if b is raw else b for b in bots])
         return after
 
+    def set_pot(self, seen: Mapping[str, Any], trade_amount: Decimal, note: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Another pot for a bot (core/fleet/pot.py): its amount, and the note on the change.
+
+        `seen` is the record that this was decided upon; Conflict where its amount has changed since. NotFound."""
+        with self._lock():
+            bots = self._load(locked=True)
+            raw = self._find(bots, seen["id"])
+            now = records.view(raw)
+            if any(now[k] != seen[k] for k in ("trade_amount", "pot", "sizing", "symbol", "mode")):
+                raise Conflict(f"bot {seen['id']} was changed by somebody else just now; look at it, then try again")
+            new = {**raw, "trade_amount": trade_amount, "pot": note}
+            after = records.view(new)
+            self._write([new if b is raw else b for b in bots])
+        return after
+
     def set_wanted(self, bot_id: int, status: str, why: str = "") -> dict[str, Any]:
         """Whether a bot is to run: `running` or `stopped`. `why` goes into the audit when that changes."""
         if status not in ("running", "stopped"):
