@@ -39,11 +39,12 @@ Prices = Mapping[str, tuple[Any, int]]  # symbol → (price in its quote asset, 
 @dataclass(frozen=True, slots=True)
 class Order:
     """What a bot must obey now. `no_entries`: why nothing may be bought, "" where it may; `flatten`: why all is
-    sold, with `tag` guard or kill."""
+    sold, with `tag` guard or kill; `withdraw`: entries that rest at the exchange are taken back."""
 
     no_entries: str = ""
     flatten: str = ""
     tag: str = "guard"
+    withdraw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ class Guards:
 
     def order(self, bot_id: int, account: str, market_ms: int) -> Order:
         """From the files alone, cheap enough for every step: kill switch, then trips of the bot and its account."""
-        blocked, flatten, tag = "", "", "guard"
+        blocked = flatten = ""
         try:
             kill = self.kill_switch()
         except StateError as e:
@@ -135,17 +136,17 @@ class Guards:
         if kill is not None:
             blocked = f"the kill switch is on (by {kill['by']}); lift it with python3 utils/kill_switch.py --off"
             if kill["what"] == "flatten":
-                return Order(blocked, f"the kill switch was pulled by {kill['by']}", "kill")
+                return Order(blocked, f"the kill switch was pulled by {kill['by']}", "kill", True)
         try:
             state = self.state()
         except StateError as e:
-            return Order(blocked or f"the guards' state can't be read: {e}")
+            return Order(blocked or f"the guards' state can't be read: {e}", withdraw=kill is not None)
         for scope in (bot_scope(bot_id), account):
             for trip in self._trips(state, scope, market_ms):
                 blocked = blocked or tripped_words(scope, trip)
                 if trip["level"] == "hard":
                     flatten = flatten or tripped_words(scope, trip)
-        return Order(blocked, flatten, tag)
+        return Order(blocked, flatten, "guard", bool(blocked))
 
     def _trips(self, state: Mapping[str, Any], scope: str, market_ms: int) -> list[Mapping[str, Any]]:
         entry = state["scopes"].get(scope) or {}

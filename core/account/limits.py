@@ -16,7 +16,7 @@ what the facts come to. Bots, the yard and a backtest call the same two function
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
@@ -95,10 +95,11 @@ class Finding:
 # --- what a person may write ---------------------------------------------------------------
 
 
-def check(value: Any, *, account: bool = False) -> dict[str, dict[str, Decimal]]:
+def check(value: Any, *, account: bool = False, beside: Iterable[str] = ()) -> dict[str, dict[str, Decimal]]:
     """The limits in a person's object, each as {"soft", "hard"}; ValueError completes "it must be ...".
 
-    A number alone is the soft level. A bot takes no limits that only an account can have."""
+    A number alone is the soft level. A bot takes no limits that only an account can have. `beside`:
+    names that others know, for the message."""
     known = [n for n in MOST if account or n not in ACCOUNT_ONLY]
     if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
         raise ValueError(f"an object of limits such as {EXAMPLE}")
@@ -107,7 +108,7 @@ def check(value: Any, *, account: bool = False) -> dict[str, dict[str, Decimal]]
     for name, given in value.items():
         if name not in known:
             why = "is a limit for accounts only" if name in MOST else "is no limit"
-            problems.append(f"{name[:40]!r} {why} (known are {', '.join(known)})")
+            problems.append(f"{name[:40]!r} {why} (known are {', '.join([*known, *sorted(beside)])})")
         elif given is not None:
             try:
                 levels = _levels(name, given)
@@ -119,6 +120,12 @@ def check(value: Any, *, account: bool = False) -> dict[str, dict[str, Decimal]]
     if problems:
         raise ValueError(f"an object of limits such as {EXAMPLE}; in it {'; '.join(problems)}")
     return clean
+
+
+def of_record(record: Mapping[str, Any]) -> dict[str, dict[str, Decimal]]:
+    """The guards' limits among a bot's `limits`; others (what it may use of the machine) are not theirs. ValueError as `check`."""
+    given = record.get("limits") or {}
+    return check({k: v for k, v in given.items() if k in MOST} if isinstance(given, Mapping) else given)
 
 
 def _levels(name: str, given: Any) -> dict[str, Decimal]:

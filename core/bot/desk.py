@@ -11,7 +11,6 @@ from core.bot import decisions, fold, intents
 from core.bot.execution import Result
 from core.errors import ExchangeError, RateLimited
 from core.exchange import Priority, at_priority
-from core.exchange import Priority, at_priority
 from core.market import sizing
 from core.model import ZERO, Decision, Intent, plain
 
@@ -83,8 +82,6 @@ class Desk:
                 continue  # what was to be sold was sold meanwhile, or can't be
             why: Priority = "entry" if entering(intent) else self.bot.exchange.priority
             with at_priority(self.bot.exchange, why):
-                why: Priority = "entry" if entering(intent) else self.bot.exchange.priority
-            with at_priority(self.bot.exchange, why):
                 allowed = intents.too_dear(self.bot.executor, intent, self.bot.symbol, self.bot.config.plan)
             if allowed.outcome == "refused":
                 # The text of the warning holds no figure that changes: it is told once, the figures stand in the decision.
@@ -99,9 +96,16 @@ class Desk:
                 continue  # only the entry waits
             if intent.action in ("open", "add"):
                 self.bot.status.clear("liquidity")
+            if entering(intent):
+                verdict = self.bot.limits.reserve(intent, price)
+                if verdict.text:
+                    problems.append(f"nothing is bought: {verdict.text}")
+                    self.undone = self.undone or verdict.passing
+                    continue
             with at_priority(self.bot.exchange, why):
-                with at_priority(self.bot.exchange, why):
                 result = intents.carry_out(self.bot.executor, intent, self.bot.symbol, price)
+            if entering(intent) and result.outcome in ("refused", "not_sent"):
+                self.bot.limits.release()
             problems += self._after(intent, result)
             if result.outcome in ("unknown", "not_sent"):
                 break  # nothing more is sent before this one is known

@@ -6,11 +6,13 @@ check for those that may change while it runs.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from core.account.limits import Limits, of_record
 from core.bot import schedule
 from core.bot.decisions import ENTRY_COST_PCT, NO_STOP, PROTECTIONS, SIZINGS, Plan
 from core.config import TIMEFRAMES, Settings
@@ -37,9 +39,10 @@ class Setup:
     check_interval_s: int
     offset_ms: int
     risk_interval_s: int
+    limits: Limits = dataclasses.field(default_factory=dict)  # this bot's own guards (core/account/limits.py)
 
     # Only these count from the next check; the others need a restart.
-    LIVE = ("name", "plan", "check_interval_s", "offset_ms")
+    LIVE = ("name", "plan", "check_interval_s", "offset_ms", "limits")
 
 
 def mode_of(record: Mapping[str, Any] | None) -> str:
@@ -102,6 +105,11 @@ def build(
         problems.append(f"protection: {guarded_by!r} must be one of {', '.join(PROTECTIONS)}")
     if not trade_amount.is_finite() or trade_amount <= 0:
         problems.append(f"TRADE_AMOUNT: {trade_amount} must be a number above 0")
+    limits: Limits = {}
+    try:
+        limits = of_record(record)
+    except ValueError as e:
+        problems.append(f"limits: they must be {e}")
     if problems:
         raise SettingsError(problems)
     cooldown = record.get("cooldown_checks")
@@ -137,4 +145,5 @@ def build(
         check_interval_s=int(record.get("check_interval") or settings.check_interval),
         offset_ms=int(offset * 1000),
         risk_interval_s=settings.risk_interval,
+        limits=limits,
     )

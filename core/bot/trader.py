@@ -27,6 +27,7 @@ from core.bot.feed import Feed
 from core.bot.guardian import Guardian
 from core.bot.hands import Hands
 from core.bot.journal import Journal
+from core.bot.limits import GuardedBot
 from core.bot.position import PositionStore
 from core.bot.setup import Setup
 from core.bot.strategist import Strategist
@@ -46,7 +47,18 @@ log = logging.getLogger("botyard")
 HEARTBEAT_MS = 2000
 PULSE_MS = 1000
 LOOK_FLOOR_MS = 1000  # looks are never more often than once a wall second
-RETRY_MS = {"check": 5000, "look": 1000, "protect": 1000, "orders": 1000, "wallet": 5000, "commands": 1000, "start": 5000, "catchup": 5000, "booking": 1000}
+RETRY_MS = {
+    "check": 5000,
+    "look": 1000,
+    "protect": 1000,
+    "orders": 1000,
+    "wallet": 5000,
+    "commands": 1000,
+    "start": 5000,
+    "catchup": 5000,
+    "booking": 1000,
+    "guards": 1000,
+}
 RULES_AGE_MS = 3_600_000
 LONGEST_EXIT_PAUSE_MS = 60_000
 
@@ -89,6 +101,7 @@ class Trader:
         self.wallet, self.jump = WalletWatch(files, exchange, clock), JumpWatch(files, exchange)
         self.strategist = Strategist(strategy, exchange, clock, self.teller) if strategy is not None else None
         self.guardian, self.desk, self.hands = Guardian(self), Desk(self), Hands(self)
+        self.limits = GuardedBot(self)
         self.catchup = CatchUp(self)
         self.booking = Booking(self) if once and self.guard else None
         # A strategy's file may have set another precision when it was loaded; money is counted in this one.
@@ -149,7 +162,7 @@ class Trader:
             self._alarm = self.vet(self.position.idle)
             if not self._alarm:
                 self.status.clear("rights")
-        return self.catchup.block() or self.wallet.problem or self._alarm or str(getattr(self.clock, "trouble", lambda: "")())
+        return self.catchup.block() or self.wallet.problem or self._alarm or self.limits.block() or str(getattr(self.clock, "trouble", lambda: "")())
 
     # --- start ---------------------------------------------------------------------------
 
@@ -254,6 +267,7 @@ class Trader:
         self._try("commands", lambda: True, self.hands.obey)
         self._try("protect", self.guardian.due, self.guardian.protect)
         self._try("look", self._look_due, self._look)
+        self._try("guards", lambda: True, self.limits.step)
         self._try("check", self._check_due, lambda: self._check(self._due_slot()))
         self._try("wallet", self.wallet.due, self._compare_wallet)
         if self.guard and self.position.idle:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from core.account import limits as guard_limits
 from core.config import TIMEFRAMES
 from core.errors import InputError
 from core.exchange import live_problem, venue_problems
@@ -124,9 +125,10 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
 
 
 def _limits(value: Any) -> dict[str, Any]:
-    """What it may use of the machine is checked here; ValueError completes "it must be ..."."""
+    """What a bot may lose and what it may use of the machine; ValueError completes "it must be ..."."""
     whole = _object(value)
-    return {**whole, **resources.check_limits({k: v for k, v in whole.items() if k in resources.NAMES})}
+    machine = resources.check_limits({k: v for k, v in whole.items() if k in resources.NAMES})
+    return {**guard_limits.check({k: v for k, v in whole.items() if k not in resources.NAMES}, beside=resources.NAMES), **machine}
 
 
 def _object(value: Any) -> dict[str, Any]:
