@@ -184,12 +184,12 @@ def run(arguments: argparse.Namespace, settings: Settings, files: Files, state: 
         strategy = own.build(arguments.strategy, (record or {}).get("params") or {}, int((record or {}).get("lookback") or settings.kline_limit))
     config = setup.build(settings, arguments.bot_id, arguments.name, arguments.symbol, arguments.strategy, arguments.trade_amount, record, strategy)
 
-    from core.binance_client import BinanceClient
+    from core.account import access
     from core.bot.trader import Trader
     from core.clock import RealClock
     from core.market.history import CandleStore
 
-    exchange = BinanceClient(settings, config.mode, config.account)
+    exchange = access.for_bot(settings, config.mode, config.account)
     clock = RealClock(exchange.time, refresh_s=1.0 if config.mode == "paper" else 60.0)
 
     def needs(quote: str) -> list[tuple[str, Decimal]]:
