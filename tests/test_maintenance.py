@@ -112,7 +112,7 @@ def test_every_bot_stops_guards_too_nothing_is_started_and_lifting_it_brings_bac
         return start(record, guard=guard)
 
     monkeypatch.setattr(home_of.supervisor, "start", remember)
-    monkeypatch.setattr("core.fleet.yard.WORKERS", 1)
+    monkeypatch.setattr("core.fleet.workers.WORKERS", 1)
     turn(home_of, False)
     yard = make(home_of)
     look(yard, 2)
@@ -243,7 +243,7 @@ def test_a_bot_ended_by_hand_right_before_counts_as_stopped_also_in_maintenance(
     look(yard)
     turn(y, True)
     look(yard)
-    yard._monotonic.now += 11  # type: ignore[attr-defined]
+    yard.monotonic.now += 11  # type: ignore[attr-defined]
     look(yard)
     assert wanted(y) == {1: "stopped"}
 

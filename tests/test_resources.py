@@ -240,7 +240,7 @@ def test_it_is_not_started_anew_again_within_ten_minutes(y: Yardful, yard: Yard,
     look(yard)
     sample(yard, MEMORY_SAMPLES + 2)
     assert y.supervisor.pid(1) == second
-    yard._monotonic.now += RESTART_PAUSE_S  # type: ignore[attr-defined]
+    yard.monotonic.now += RESTART_PAUSE_S  # type: ignore[attr-defined]
     sample(yard)
     assert y.beating(1) != second
     assert len(told(y, "bot_memory")) == 2

@@ -24,13 +24,13 @@ log = logging.getLogger("botyard.yard")
 class Workers:
     """`submit` a job for a unit; it is done unless one for this unit waits or runs already."""
 
-    def __init__(self, count: int = WORKERS):
+    def __init__(self, count: int | None = None):
         self._jobs: queue.PriorityQueue[tuple[int, int, str, Job]] = queue.PriorityQueue()
         self._order = itertools.count()
         self._busy: set[str] = set()
         self._idle = threading.Condition()
         self.ending = False
-        for n in range(count):
+        for n in range(count or WORKERS):
             threading.Thread(target=self._work, name=f"starter {n}", daemon=True).start()
 
     def submit(self, unit: str, priority: int, job: Job) -> None:
