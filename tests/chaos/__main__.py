@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -41,6 +42,7 @@ def main(argv: list[str]) -> int:
     for name in (*config.names(), "BOTYARD_HOME"):
         os.environ.pop(name, None)
     logging.disable(logging.CRITICAL)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # through the clearing up
     folder = Path(tempfile.mkdtemp(prefix="botyard-chaos-"))
 
     def say(text: str) -> None:

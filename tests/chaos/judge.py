@@ -49,7 +49,7 @@ def judge(house: House, truth: Truth) -> list[str]:
     wrong += [f"sent twice: {name} ({times} times)" for name, times in Counter(o.client_id for o in orders).items() if times > 1]
     wrong += [f"a foreign order: {o}" for o in orders if owner_of(o.client_id, house.installation) not in house.ids]
     rows = {n: list(house.files.read_lines(fills_name(n))) for n in house.ids}
-    wrong += _journals(fills, rows)
+    wrong += journals(fills, rows)
     for n in house.ids:
         own = [f for f in fills if owner_of(f.client_id, house.installation) == n]
         wrong += _bot(house, truth, n, rows[n], own)
@@ -57,7 +57,7 @@ def judge(house: House, truth: Truth) -> list[str]:
     return wrong
 
 
-def _journals(fills: list[Filled], rows: dict[int, list[dict[str, Any]]]) -> list[str]:
+def journals(fills: list[Filled], rows: dict[int, list[dict[str, Any]]]) -> list[str]:
     """Each fill of the exchange is in exactly one journal, once, and the other way round, to the digit."""
     wrong = []
     told: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
@@ -86,9 +86,9 @@ def _bot(house: House, truth: Truth, n: int, rows: list[dict[str, Any]], own: li
     if p.quantity + p.dust != holding:
         wrong.append(f"bot {n}: its file says {p.quantity} and {p.dust} dust, its fills at the exchange come to {holding}")
     closed = [r for r in rows if not (p.direction is not None and r["trade"] == p.trade)]
-    cash = sum((_cash(r) for r in closed), ZERO)
-    if cash != p.totals.profit:
-        wrong.append(f"bot {n}: its closed trades say a profit of {p.totals.profit}, its fills {cash}")
+    made = sum((cash(r) for r in closed), ZERO)
+    if made != p.totals.profit:
+        wrong.append(f"bot {n}: its closed trades say a profit of {p.totals.profit}, its fills {made}")
     known = {o.client_id for o in p.orders}
     lying = {o.client_id: o for o in truth.open_orders() if owner_of(o.client_id, house.installation) == n}
     if set(lying) != known:
@@ -96,19 +96,19 @@ def _bot(house: House, truth: Truth, n: int, rows: list[dict[str, Any]], own: li
     if p.direction is not None and p.protection == "exchange" and not any(o.kind in STOPS for o in lying.values()):
         wrong.append(f"bot {n}: its file says that the exchange holds its stop, and none lies there")
     if next(r["strategy"] for r in house.records if r["id"] == n) != roster.MANAGED:
-        wrong += _entries(n, own, truth.bases)
+        wrong += entries(n, own, truth.bases)
     return wrong
 
 
-def _cash(row: dict[str, Any]) -> Decimal:
+def cash(row: dict[str, Any]) -> Decimal:
     quote = Decimal(row["quote"])
-    cash = quote if row["side"] == "SELL" else -quote
+    moved = quote if row["side"] == "SELL" else -quote
     if row["fee_asset"] == row["quote_asset"]:
-        return cash - Decimal(row["fee"])
-    return cash - Decimal(row.get("fee_quote") or 0) if row["fee_asset"] != row["base"] else cash
+        return moved - Decimal(row["fee"])
+    return moved - Decimal(row.get("fee_quote") or 0) if row["fee_asset"] != row["base"] else moved
 
 
-def _entries(n: int, own: list[Filled], bases: dict[str, str]) -> list[str]:
+def entries(n: int, own: list[Filled], bases: dict[str, str]) -> list[str]:
     """No order buys while what another order bought is still there (a strategy that only signals never adds)."""
     wrong, owned, bought = [], ZERO, ""
     for fill in own:

@@ -19,8 +19,8 @@ class Flip:
     key = "chaos_flip"
     warmup = 2
     def analyze(self, data):
-        turn = int(data[-1][0]) // 60000 % 4
-        return {"signal": ("BUY", "HOLD", "SELL", "BUY")[turn], "reasoning": "by the clock"}
+        turn = int(data[-1][0]) // 60000 % 2
+        return {"signal": ("BUY", "SELL")[turn], "reasoning": "by the clock"}
 ''',
     "chaos_keen": '''
 class Keen:
