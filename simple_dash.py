@@ -35,7 +35,7 @@ from flask import Flask, Response, g, redirect, request, session  # noqa: E402
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge  # noqa: E402
 
 from core.config import Settings, load  # noqa: E402
-from core.dash import hands, inputs  # noqa: E402
+from core.dash import account, hands, inputs  # noqa: E402
 from core.dash.board import Board  # noqa: E402
 from core.dash.gate import ANY_ADDRESS, Gate, Refusal, secret_key  # noqa: E402
 from core.dash.market import MakeClient, Market, Unreachable, binance  # noqa: E402
@@ -166,6 +166,14 @@ def _reading(app: Flask, board: Board) -> None:
     def reconcile() -> Response:
         return answer(hands.report(board, request.args.get("mode", "paper")))
 
+    @app.get("/api/yard")
+    def yard() -> Response:
+        return answer(account.yard(board))
+
+    @app.get("/api/account")
+    def account_and_risk() -> Response:
+        return answer(account.account(board, request.args.get("mode", "paper")))
+
 
 def _changing(app: Flask, board: Board, settings: Settings, files: Files) -> None:
     @app.post("/api/create-bot")
@@ -207,6 +215,31 @@ def _changing(app: Flask, board: Board, settings: Settings, files: Files) -> Non
     @app.post("/api/reconcile")
     def acknowledge() -> Response:
         return answer({"success": True, **hands.acknowledge(board, inputs.body(request.get_data()))})
+
+    @app.post("/api/kill-switch")
+    def kill_switch() -> Response:
+        """Written before the answer; bots sell at their next step, the overview shows how far they are."""
+        return answer({"success": True, **account.kill(board, inputs.body(request.get_data()))})
+
+    @app.post("/api/maintenance")
+    def maintenance() -> Response:
+        return answer({"success": True, **account.set_maintenance(board, inputs.body(request.get_data()))})
+
+    @app.post("/api/guards")
+    def guards() -> Response:
+        return answer({"success": True, **account.set_guards(board, inputs.body(request.get_data()))})
+
+    @app.post("/api/guards/reset")
+    def reset_guard() -> Response:
+        return answer({"success": True, **account.reset_guard(board, inputs.body(request.get_data()))})
+
+    @app.post("/api/bot/<raw>/pot")
+    def pot(raw: str) -> Response:
+        return answer({"success": True, **account.change_pot(board, inputs.bot_id(raw), inputs.body(request.get_data()))})
+
+    @app.post("/api/cancel-orphan")
+    def cancel_orphan() -> Response:
+        return answer({"success": True, **account.cancel_orphan(board, inputs.body(request.get_data()))})
 
     @app.post("/api/preflight")
     def preflight() -> Response:

@@ -19,6 +19,7 @@ from core.dash import details as closer
 from core.dash import inputs
 from core.dash import rows as lines
 from core.dash.market import Market
+from core.dash.standing import Standing
 from core.dash.watch import Signature, Watch, signature
 from core.errors import InputError, NotFound, StateError, StrategyError
 from core.fleet import preflight as before_live
@@ -46,7 +47,8 @@ class Board:
         self.registry = Registry(files)
         self._bound_ms = stuck_bound_ms(settings)
         self.watch = Watch(files, supervisor)
-        self._lock = threading.Lock()
+        self.standing = Standing(files)
+        self.lock = threading.Lock()
         self._records: list[dict[str, Any]] = []
         self._records_signature: Signature = None
         self._strategies: tuple[float, dict[str, Any]] | None = None
@@ -88,13 +90,14 @@ class Board:
 
     def overview(self) -> dict[str, Any]:
         """`/api/overview`. Never waits for an exchange."""
-        with self._lock:
+        with self.lock:
             records = self.records()
             self.watch.forget_others({r["id"] for r in records})
             pids = self.supervisor.running()
             yard = self.yard()
             now = self.clock_ms()
             rows = [self._row(r, pids.get(r["id"]), yard, now) for r in records]
+            kill, paused = self.standing.kill(), self.standing.maintenance()
         self._wish(rows)
         modes = {r["mode"] for r in rows} | {"paper"}
         return {
@@ -104,6 +107,8 @@ class Board:
             "as_of": now,
             "yard": yard,
             "messages": self.messages(),
+            "kill": kill,
+            "maintenance": paused,
             "settings": {"trading_mode": self.settings.trading_mode, "modes": self.market.modes(), "check_interval": self.settings.check_interval},
         }
 
@@ -114,7 +119,7 @@ class Board:
         symbol = str(record["symbol"])
         told = state.status
         found = health(record, told, pid, now, yard, self._bound_ms)
-        return lines.row(
+        row = lines.row(
             record,
             state,
             found,
@@ -124,6 +129,8 @@ class Board:
             price_now=desk.price(symbol) if desk else None,
             last_decision=None if told and told.get("last_check") else self.watch.last_decision(record["id"]),
         )
+        row["guards"] = self.standing.trips(row, told.get("market_ms") if told else None)
+        return row
 
     def _wish(self, rows: list[dict[str, Any]]) -> None:
         """Tell each desk what the page would like to know next time."""
@@ -136,11 +143,11 @@ class Board:
 
     def row(self, bot_id: int) -> dict[str, Any]:
         """The overview's row of one bot; NotFound."""
-        with self._lock:
+        with self.lock:
             return self._row(self.record(bot_id), self.supervisor.running().get(bot_id), self.yard(), self.clock_ms())
 
     def details(self, bot_id: int, cursor: int | None, only_log: bool) -> dict[str, Any]:
-        with self._lock:
+        with self.lock:
             record = self.record(bot_id)
             row = self._row(record, self.supervisor.running().get(bot_id), self.yard(), self.clock_ms())
             return closer.details(self.watch, record, self.watch.look(bot_id), row, cursor, only_log)
@@ -151,7 +158,7 @@ class Board:
         with contextlib.suppress(InputError):  # the chart does without what a missing strategy would have declared
             declared = self.strategy(record["strategy"]).get("timeframe")
         chosen = closer.timeframe_of(record, self.settings, declared, timeframe)
-        with self._lock:
+        with self.lock:
             state = self.watch.look(bot_id)
             closer.fills_of(self.watch, bot_id, state)
         return closer.chart(self.watch, self.market, self.settings, record, state, chosen, limit)
@@ -159,7 +166,7 @@ class Board:
     def healthy(self) -> str | None:
         """None when the list of bots can be read and the yard has taken the running ones over; else why not."""
         try:
-            with self._lock:
+            with self.lock:
                 self.records()
                 self.supervisor.running()
                 yard = self.yard()

@@ -55,13 +55,13 @@ def command(board: Board, bot_id: int, name: str, given: Mapping[str, Any]) -> t
 def _mend_stopped(board: Board, bot_id: int, data: Mapping[str, Any]) -> str:
     record = board.record(bot_id)
     commands.check("mend", data)
-    text: str = _with(board, mode_of(record), lambda c: books.mend_stopped(board.files, c, bot_id, data["choice"], BY), bring_up=True)
+    text: str = asking(board, mode_of(record), lambda c: books.mend_stopped(board.files, c, bot_id, data["choice"], BY), bring_up=True)
     return text
 
 
 def report(board: Board, mode: str) -> dict[str, Any]:
     """Books against the exchange, as `utils/reconcile.py --json` tells it. Asks the exchange: it takes a moment."""
-    found = _with(board, mode, lambda c: books.examine(board.files, c))
+    found = asking(board, mode, lambda c: books.examine(board.files, c))
     return reconcile.report(found, found, False)
 
 
@@ -71,11 +71,11 @@ def acknowledge(board: Board, given: Mapping[str, Any]) -> dict[str, Any]:
     mode, kinds = given.get("mode", "paper"), given.get("kinds")
     if unknown or not isinstance(mode, str) or not isinstance(kinds, list) or not all(isinstance(k, str) for k in kinds):
         raise InputError('The body must be such as {"mode": "paper", "kinds": ["acknowledge"]}')
-    before, after = _with(board, mode, lambda c: books.acknowledge(board.files, c, kinds, BY), bring_up=True)
+    before, after = asking(board, mode, lambda c: books.acknowledge(board.files, c, kinds, BY), bring_up=True)
     return reconcile.report(before, after, True)
 
 
-def _with(board: Board, mode: str, what: Any, *, bring_up: bool = False) -> Any:
+def asking(board: Board, mode: str, what: Any, *, bring_up: bool = False) -> Any:
     """Do something with that mode's client. What our own files say against it is no fault of the exchange."""
     desk = board.market.ready(mode) if bring_up else board.market.desk(mode)
     refused: list[BotyardError] = []

@@ -80,6 +80,7 @@ def row(
         "profit": profit,
         "profit_pct": _percent(record, position, profit),
         "paid_out": _paid_out(record, position),
+        "pot": _pot(record, position),
         "trades": trades,
         "wins": wins,
         "win_rate": pct(Decimal(wins), Decimal(trades)) if trades else None,
@@ -122,6 +123,14 @@ def _paid_out(record: Mapping[str, Any], position: Mapping[str, Any]) -> Decimal
         return pots.paid_out(record, position)
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
         return ZERO
+
+
+def _pot(record: Mapping[str, Any], position: Mapping[str, Any]) -> Decimal | None:
+    """The whole pot, None for a bot without one of its own, and where the files can't tell."""
+    try:
+        return None if record.get("sizing") in pots.POTLESS else neat(pots.pot_of(record, position))
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
+        return None
 
 
 def _signal(last: Mapping[str, Any]) -> dict[str, Any] | None:
