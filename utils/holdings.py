@@ -27,6 +27,7 @@ from dataclasses import asdict
 from decimal import Decimal
 
 from core import config
+from core.account import access
 from core.account.holdings import Holdings
 from core.binance_client import BinanceClient
 from core.config import Settings
@@ -85,7 +86,7 @@ def main(argv: list[str]) -> int:
 
 
 def connect(files: Files, settings: Settings, mode: str) -> BinanceClient:
-    exchange = BinanceClient(settings, mode)  # type: ignore[arg-type]
+    exchange = access.client(settings, mode)  # type: ignore[arg-type]
     exchange.connect(installation(files))
     return exchange
 

@@ -24,7 +24,7 @@ if __name__ == "__main__":
 import argparse
 
 from core import config
-from core.binance_client import BinanceClient
+from core.account import access
 from core.bot import reconcile
 from core.errors import BotyardError, SettingsError
 from core.model import plain
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
         return USAGE
     files = Files(settings.home)
     try:
-        exchange = BinanceClient(settings, arguments.mode)
+        exchange = access.client(settings, arguments.mode)
         exchange.connect(installation(files))
         found = reconcile.examine(files, exchange)
         if arguments.apply and found.proposals:

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from core import config
+from core.account import access
 from core.clock import utc_text, wall_ms
 from core.errors import AccessRefused, BotyardError, NewsError, NotFound, SettingsError, Unavailable
 from core.market.sizing import largest_entry, smallest_entry
@@ -207,15 +208,13 @@ class ExchangeChecks:
         return f"{self.mode.capitalize()} {what}"
 
     def reach(self) -> Iterator[Row]:
-        from core.binance_client import BinanceClient
-
         name = self.name("exchange")
         if self.mode != "paper" and not all(self.settings.keys(self.mode)):
             prefix = "BINANCE_TESTNET" if self.mode == "testnet" else "BINANCE"
             where = "make them at https://testnet.binance.vision" if self.mode == "testnet" else "make them at Binance, without the right to withdraw"
             yield Row(name, "fail", f"no keys for {self.mode}", f"Put {prefix}_API_KEY and {prefix}_API_SECRET into .env; {where}")
             return
-        client = BinanceClient(self.settings, self.mode, sleep=lambda _: None)
+        client = access.client(self.settings, self.mode, sleep=lambda _: None)
         try:
             installed = Files(self.settings.home).read_json("data/installation.json", schema=1)
             client.connect(str(installed["installation"]) if installed else None)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
+from core.account import access
 from core.clock import wall_ms
 from core.config import Settings
 from core.errors import BotyardError, InputError, NotFound, Unavailable
@@ -42,10 +43,8 @@ def binance(settings: Settings, files: Files) -> MakeClient:
     A client that another yard's paper exchange answers is refused, as a bot refuses it."""
 
     def make(mode: Mode) -> Exchange:
-        from core.binance_client import BinanceClient
-
         # No pause between a read's tries: the desk has its own patience.
-        client = BinanceClient(settings, mode, sleep=lambda _s: None)
+        client = access.client(settings, mode, sleep=lambda _s: None)
         client.connect(installation(files))
         return client
 
@@ -173,6 +172,8 @@ class Desk:
                 self.symbol(name)
             except BotyardError:
                 self._failed[name] = self._monotonic()
+        if reached and len(prices) > 1 and not self._ended:
+            prices -= self._fetch_together(sorted(prices))
         for name in sorted(prices):
             if not reached or self._ended:
                 self._failed["price " + name] = self._monotonic()
@@ -184,6 +185,16 @@ class Desk:
                 continue
             with self._known:
                 self._prices[name] = (found, wall_ms(), self._monotonic())
+
+    def _fetch_together(self, names: list[str]) -> set[str]:
+        """Several prices by one request, where that goes; those that are known now."""
+        try:
+            found = self.ask(lambda c: c.prices(names))
+        except BotyardError:
+            return set()  # one of them may be no symbol any more: each is asked for by itself
+        with self._known:
+            self._prices.update({name: (price, wall_ms(), self._monotonic()) for name, price in found.items()})
+        return set(found)
 
     def _fetch_balances(self) -> bool:
         try:

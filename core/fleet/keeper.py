@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
+from core.account import access
 from core.bot import position as position_room
 from core.clock import wall_ms
 from core.config import Settings
@@ -284,6 +285,4 @@ class Keeper:
 
 
 def _binance(settings: Settings, mode: str, account: str) -> Exchange:
-    from core.binance_client import BinanceClient  # here: it takes a second to import, and many yards never need it
-
-    return BinanceClient(settings, mode, account)  # type: ignore[arg-type]
+    return access.client(settings, mode, account, priority="exit")  # type: ignore[arg-type]  # it looks after stops

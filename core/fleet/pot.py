@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from core.account import pots
+from core.account import access, pots
 from core.bot import decisions, position
 from core.config import Settings
 from core.errors import Conflict, InputError
@@ -108,9 +108,7 @@ def _weigh(files: Files, settings: Settings, bot_id: int, change: Decimal, excha
 
 
 def _client(files: Files, settings: Settings, record: dict[str, Any]) -> Exchange:
-    from core.binance_client import BinanceClient
-
-    client = BinanceClient(settings, record["mode"], record["account"], sleep=lambda _s: None)
+    client = access.client(settings, record["mode"], record["account"], sleep=lambda _s: None)
     client.connect(installation(files))
     return client
 

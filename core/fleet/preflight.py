@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from core.account import claims, pots
+from core.account import access, claims, pots
 from core.bot import ids
 from core.bot import position as position_file
 from core.clock import wall_ms
@@ -59,10 +59,8 @@ class Check:
 
 def make_client(settings: Settings) -> Exchange:
     """A client of the live exchange that doesn't keep people waiting; AccessRefused without keys."""
-    from core.binance_client import BinanceClient
-
     quick = dataclasses.replace(settings, http_timeout=min(settings.http_timeout, Decimal(5)))
-    return BinanceClient(quick, "live", sleep=lambda _s: None)
+    return access.client(quick, "live", sleep=lambda _s: None)
 
 
 def run(
