@@ -1,0 +1,182 @@
+"""A yard is copied while its bots trade, and goes on elsewhere with books that are the wallet.
+
+In the stepped world, where the moment of every copy is chosen: between any two readings of a
+backup a bot may buy, sell, move its stop. The copies are restored against the same exchange,
+which lived on.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.account import ledger
+from core.bot import catchup
+from core.bot.ids import number_of
+from core.bot.trader import Trader
+from core.fleet import backup, restore
+from core.model import TERMINAL, KlineRow
+from core.storage import Files, installation
+from paper_fixed import FILTERS, MINUTE, FixedMarket
+from stepped import World, run_until
+from strategies.base import Strategy
+
+D = Decimal
+
+
+class Restless(Strategy):
+    """Buys, and sells again, by the candle's time alone: any life hears the same."""
+
+    key = "restless"
+    warmup = 1  # type: ignore[assignment]
+    turn = 4  # candles that it stays in or out
+
+    def analyze(self, data: Any) -> dict[str, Any]:
+        rows: list[KlineRow] = list(data)
+        inside = int(rows[-1][0]) // MINUTE % (2 * self.turn) < self.turn
+        return {"signal": "BUY" if inside else "SELL", "reasoning": "by the clock"}
+
+
+def saw(n: int) -> tuple[str, str, str, str]:
+    """Minutes that rise by 1.5 % and fall by 3 %: stops trail, and are met."""
+    at = lambda i: D(100) + D("0.3") * (i % 10) - (D(4) if i % 37 > 33 else 0)  # noqa: E731
+    o, c = at(n), at(n + 1)
+    return str(o), str(max(o, c)), str(min(o, c)), str(c)
+
+
+RECORD: dict[str, Any] = {
+    "timeframe": "1m",
+    "check_interval": 60,
+    "stop_loss_pct": D("1.5"),
+    "take_profit_pct": D(3),
+    "trailing_stop_pct": D(1),
+    "offset": 0,
+    "cooldown_checks": 0,
+}
+
+
+class Lives:
+    """One exchange that lives on, the home that is copied, and the homes that copies become."""
+
+    def __init__(self, folder: Path, bots: int = 2, **record: Any):
+        (folder / "one").mkdir()
+        self.folder, self.bots_wanted, self.record = folder, bots, {**RECORD, **record}
+        market = FixedMarket([saw(n) for n in range(3000)], filters=[f for f in FILTERS if f["filterType"] != "MAX_NUM_ORDERS"])
+        self.world = World(folder / "one", opener=lambda _: market, RISK_INTERVAL="15", CHECK_INTERVAL="60", KLINE_INTERVAL="1m")
+        self.world.step_to(market.first_ms + 60 * MINUTE + 2000)
+        self.made = 0
+
+    def bots(self, home: Path | None = None) -> list[Trader]:
+        """Bots of a home, started; on the one exchange."""
+        world = self.world
+        if home is not None:
+            world.home, world.files = home, Files(home)
+        started = []
+        for n in range(1, self.bots_wanted + 1):
+            bot = world.bot(n, "BTCUSDT", Restless(), "1000", **self.record)
+            assert bot.start()
+            started.append(bot)
+        return started
+
+    def run(self, bots: list[Trader], minutes: int) -> None:
+        run_until(self.world, bots, self.world.market_ms() + minutes * MINUTE)
+
+    def settle(self, bots: list[Trader]) -> None:
+        """The clock stands; what is under way is asked for until it is known."""
+        for _ in range(40):
+            self.world.wall += 2000
+            for bot in bots:
+                bot._try("catchup", bot.catchup.due, bot.catchup.step)
+                bot._try("orders", lambda bot=bot: bool(bot.position.orders) or bot.executor.unresolved, bot.executor.resolve)  # type: ignore[misc]
+            if not any(bot.executor.unresolved or bot.catchup.pending for bot in bots):
+                return
+        raise AssertionError("something stays unresolved")
+
+    def take(self, between: Callable[[str], None] = lambda name: None) -> Path:
+        self.made += 1
+        return backup.create(Files(self.folder / "one"), self.folder / f"{self.made}.tar.gz", paper=False, between=between).path
+
+    def back(self, copy: Path) -> Path:
+        home = self.folder / f"home of {copy.name}"
+        restore.restore(copy, home)
+        (home / ".env").touch()
+        return home
+
+    def told(self) -> list[dict[str, Any]]:
+        """The exchange's own list of orders."""
+        client = self.world.client()
+        client.connect()
+        return client._client.get_all_orders(symbol="BTCUSDT", limit=1000)
+
+    def right(self, home: Path, bots: list[Trader]) -> None:
+        """Books = wallet, journals = the exchange's trades of our ids, no number used twice, each stop where it was."""
+        client = self.world.client()
+        client.connect()
+        files = Files(home)
+        assert ledger.compare(files, client) == []
+        own = installation(files)
+        orders = {o["orderId"]: o for o in self.told()}
+        for bot in bots:
+            mine = {n: o for n, o in orders.items() if o["clientOrderId"].startswith(f"by{own}-{bot.config.bot_id}-")}
+            theirs = sorted((str(f.trade_id), mine[int(f.order_id)]["clientOrderId"]) for f in client.fills("BTCUSDT", since_ms=0) if int(f.order_id) in mine)
+            rows = list(files.read_lines(f"bot_{bot.config.bot_id}_fills.jsonl"))
+            assert sorted((r["trade_id"], r["client_id"]) for r in rows) == theirs, "each fill once"
+            numbers = [number_of(o["clientOrderId"]) for o in mine.values()]
+            assert len(numbers) == len(set(numbers))
+            assert max(numbers, default=0) < bot.position.next_order
+            resting = {o["clientOrderId"]: o for o in mine.values() if o["status"] not in TERMINAL}
+            assert {o.client_id for o in bot.position.orders} == set(resting)
+            for order in bot.position.orders:
+                there = resting[order.client_id]
+                assert order.order_id == str(there["orderId"])
+                if order.role == "stop":
+                    assert D(there["stopPrice"]) == bot.position.stop_loss
+                else:
+                    assert (order.role, D(there["price"])) == ("target", bot.position.take_profit)
+
+
+@pytest.fixture
+def lives(tmp_path: Path) -> Iterator[Lives]:
+    made = Lives(tmp_path)
+    yield made
+    made.world.close()
+
+
+SAME = ("direction", "fills", "dust", "stop_loss", "take_profit", "protection", "next_order", "trade", "has_traded", "initial_investment", "totals")
+
+
+def same(bot: Trader, other: Trader) -> None:
+    """What a bot is after the catch-up is what it was on the other machine."""
+    for name in SAME:
+        one, two = getattr(bot.position, name), getattr(other.position, name)
+        if name == "fills":
+            one, two = ([(f.trade_id, f.client_id, f.quantity, f.quote, f.fee, f.role, f.trade) for f in fills] for fills in (one, two))
+        assert one == two, (bot.config.bot_id, name, one, two)
+
+
+def test_a_copy_of_bots_at_work_goes_on_elsewhere_where_they_left_off(lives: Lives) -> None:
+    old = lives.bots()
+    lives.run(old, 40)
+    copy = lives.take()
+    lives.run(old, 97)
+    lives.settle(old)
+    sold = sum(bot.position.totals.trades for bot in old)
+    home = lives.back(copy)
+    assert catchup.pending(Files(home)) == [1, 2]
+    new = lives.bots(home)
+    assert catchup.pending(Files(home)) == []
+    lives.settle(new)
+    lives.right(home, new)
+    for bot, other in zip(new, old, strict=True):
+        same(bot, other)
+    assert sold > 4, "the other machine did trade after the copy was made"
+    lives.run(new, 60)
+    lives.settle(new)
+    lives.right(home, new)
+    assert sum(bot.position.totals.trades for bot in new) > sold
