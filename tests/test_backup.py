@@ -26,6 +26,7 @@ from core.storage import Files, installation
 from paper_fixed import FILTERS, MINUTE, FixedMarket
 from stepped import World, run_until
 from strategies.base import Strategy
+from test_kill_points import Fate, Killed, MortalFiles
 
 D = Decimal
 
@@ -180,3 +181,173 @@ def test_a_copy_of_bots_at_work_goes_on_elsewhere_where_they_left_off(lives: Liv
     lives.settle(new)
     lives.right(home, new)
     assert sum(bot.position.totals.trades for bot in new) > sold
+
+
+def points(lives: Lives) -> list[str]:
+    found: list[str] = []
+    lives.take(found.append)
+    return found
+
+
+def test_the_bots_may_trade_between_any_two_readings_of_a_copy(lives: Lives) -> None:
+    old = lives.bots()
+    lives.run(old, 7)
+    names = points(lives)
+    assert len(names) > 15
+    for at in range(len(names)):
+        left = iter(range(len(names)))
+        lives.world.home, lives.world.files = lives.folder / "one", Files(lives.folder / "one")
+
+        def trade(name: str, left: Iterator[int] = left, at: int = at) -> None:
+            if next(left, None) == at:
+                lives.run(old, 3 + at % 3)
+
+        copy = lives.take(trade)
+        lives.run(old, at % 7)
+        lives.settle(old)
+        home = lives.back(copy)
+        new = lives.bots(home)
+        lives.settle(new)
+        try:
+            lives.right(home, new)
+            for bot, other in zip(new, old, strict=True):
+                same(bot, other)
+        except AssertionError as e:
+            raise AssertionError(f"traded after {names[at]} ({at}): {e}") from e
+
+
+def test_bots_that_never_pause_are_copied_with_a_journal_younger_than_their_position(lives: Lives) -> None:
+    old = lives.bots()
+    lives.run(old, 7)
+    words: list[str] = []
+
+    def trade(name: str) -> None:
+        if name.startswith("read"):
+            lives.run(old, 2)
+
+    made = backup.create(Files(lives.folder / "one"), lives.folder / "busy.tar.gz", paper=False, between=trade)
+    words += made.words
+    assert any("wrote all the while" in w for w in words)
+    lives.run(old, 11)
+    lives.settle(old)
+    home = lives.back(made.path)
+    new = lives.bots(home)
+    lives.settle(new)
+    lives.right(home, new)
+    for bot, other in zip(new, old, strict=True):
+        same(bot, other)
+
+
+def test_a_death_at_any_call_of_the_catch_up_comes_to_the_same_end(lives: Lives, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catchup, "BATCH", 3)
+    old = lives.bots()
+    lives.run(old, 7)
+    copy = lives.take()
+    lives.run(old, 41)
+    lives.settle(old)
+    restored = lives.back(copy)
+    died: list[str] = []
+    for n in range(1, 400):
+        home = lives.folder / f"life {n}"
+        shutil.copytree(restored, home)
+        lives.world.home = home
+        fate = Fate(n)
+        lives.world.files = MortalFiles(home, fate)
+        killed = False
+        try:
+            for bot_id in (1, 2):
+                assert lives.world.bot(bot_id, "BTCUSDT", Restless(), "1000", **lives.record).start()
+        except Killed:
+            killed = True
+            died.append(fate.places[-1])
+        new = lives.bots(home)
+        lives.settle(new)
+        try:
+            lives.right(home, new)
+            assert catchup.pending(Files(home)) == []
+            for bot, other in zip(new, old, strict=True):
+                same(bot, other)
+        except AssertionError as e:
+            raise AssertionError(f"killed at {fate.places[-1]} ({n}): {e}") from e
+        shutil.rmtree(home)
+        if not killed:
+            break
+    assert len(died) > 30 and {"write data/restored.json", "write bot_1_position.json", "append bot_2_fills.jsonl"} <= {d.split(" ", 1)[1] for d in died}
+
+
+def test_while_the_exchange_does_not_tell_of_its_orders_a_bot_watches_its_stop_and_buys_nothing(lives: Lives) -> None:
+    lives.record["protection"] = "bot"  # nobody else watches it
+    old = lives.bots()
+    while any(bot.position.direction is None for bot in old):
+        lives.run(old, 1)
+    copy = lives.take()
+    home = lives.back(copy)
+    lives.world.ask("POST", "/paper/faults", {"method": "GET", "path": "/api/v3/allOrders", "fault": "drop_before", "times": None})
+    new = lives.bots(home)
+    assert all(bot.catchup.pending and bot.entry_block().startswith("the books have not caught up") for bot in new)
+    assert not any(bot.guardian.due() for bot in new)
+    for _ in range(60):
+        lives.run(new, 1)
+        if all(bot.position.direction is None for bot in new):
+            break
+    lives.run(new, 20)
+    assert [bot.position.totals.trades for bot in new] == [1, 1], "out by its stop, and not in again"
+    lives.world.ask("DELETE", "/paper/faults")
+    lives.settle(new)
+    lives.run(new, 20)
+    lives.settle(new)
+    assert all(bot.position.totals.trades > 1 or bot.position.direction for bot in new)
+    lives.right(home, new)
+
+
+def test_a_flat_bot_does_not_even_start_before_it_has_caught_up(lives: Lives) -> None:
+    copy = lives.take()  # no bot ever ran
+    old = lives.bots()
+    lives.run(old, 30)
+    lives.settle(old)
+    home = lives.back(copy)
+    Files(home).write_json(catchup.FILE, {"schema": 1, "bots": {"1": "to do", "2": "to do"}, "since_ms": {"1": None, "2": None}})
+    Files(home).write_json("data/baseline.json", json.loads((lives.folder / "one/data/baseline.json").read_text()))
+    lives.world.home, lives.world.files = home, Files(home)
+    lives.world.ask("POST", "/paper/faults", {"method": "GET", "path": "/api/v3/allOrders", "fault": "drop_before", "times": None})
+    assert not lives.world.bot(1, "BTCUSDT", Restless(), "1000", **lives.record).start()
+    lives.world.ask("DELETE", "/paper/faults")
+    new = lives.bots(home)
+    lives.right(home, new)
+    for bot, other in zip(new, old, strict=True):
+        same(bot, other)
+
+
+def test_an_old_position_file_put_back_by_hand_is_caught_up_alike(lives: Lives) -> None:
+    old = lives.bots()
+    lives.run(old, 7)
+    home = lives.folder / "one"
+    kept = (home / "bot_1_position.json").read_bytes()
+    lives.run(old, 37)
+    lives.settle(old)
+    (home / "bot_1_position.json").write_bytes(kept)
+    new = lives.bots()
+    lives.settle(new)
+    lives.right(home, new)
+    same(new[0], old[0])
+
+
+def test_a_yard_whose_other_self_goes_on_trading_buys_nothing_and_takes_the_others_orders_in_when_that_has_ended(lives: Lives) -> None:
+    old = lives.bots()
+    lives.run(old, 7)
+    lives.settle(old)
+    home = lives.back(lives.take())
+    new = lives.bots(home)
+    lives.world.step_to(lives.world.market_ms() + 1)
+    lives.run(old, 9)  # nobody stopped it
+    lives.settle(old)
+    for bot in new:
+        assert "another yard of this installation" in bot.entry_block()
+        assert [w["kind"] for w in bot.status.fields["warnings"] if w["kind"] == "twin"] == ["twin"]
+    assert catchup.pending(Files(home)) == [1, 2]
+    again = lives.bots(home)
+    lives.settle(again)
+    lives.right(home, again)
+    assert [bot.entry_block() for bot in again] == ["", ""]
+    for bot, other in zip(again, old, strict=True):
+        same(bot, other)
