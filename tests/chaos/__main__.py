@@ -31,12 +31,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="how long the schedule plays; coming to rest takes up to two more")
     parser.add_argument("--speed", type=int, default=15, help="market seconds a second; a candle is a market minute")
     parser.add_argument("--kill-every", type=float, default=4.0, metavar="SECONDS", help="mean time between kills")
+    parser.add_argument("--all-at-once", action="store_true", help="once, kill all bots, the yard and the dashboard in the same moment")
     parser.add_argument("--plan", action="store_true", help="print the schedule as JSON lines and end")
     parser.add_argument("--keep", action="store_true", help="keep the home also when nothing was wrong")
     parser.add_argument("--json", action="store_true", help="one JSON object at the end in place of words")
     given = parser.parse_args(argv)
+    acts = make(given.seed, given.bots, given.minutes * 60, kill_every_s=given.kill_every, all_at_once=given.all_at_once)
     if given.plan:
-        for act in make(given.seed, given.bots, given.minutes * 60, kill_every_s=given.kill_every):
+        for act in acts:
             print(json.dumps(act.row()))
         return 0
     for name in (*config.names(), "BOTYARD_HOME"):
@@ -49,7 +51,7 @@ def main(argv: list[str]) -> int:
         print(text, file=sys.stderr if given.json else sys.stdout, flush=True)
 
     say(f"seed {given.seed}, {given.bots} bots, {given.minutes:g} minutes, home {folder}")
-    told = Run(folder, given.seed, given.bots, given.minutes * 60, given.speed, kill_every_s=given.kill_every, say=say).whole()
+    told = Run(folder, given.seed, given.bots, given.minutes * 60, given.speed, acts, say).whole()
     if given.json:
         print(json.dumps({"figures": told.figures, "wrong": told.wrong, "home": str(folder)}))
     else:

@@ -7,6 +7,7 @@ of its deaths. A fault that delays nothing, last on each path, counts what was a
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import Counter
 from typing import Any
 
@@ -80,6 +81,7 @@ class Mix:
         self.paths: Counter[str] = Counter()
         self.asked = 0
         self._now: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
 
     def give(self) -> None:
         """All of them, to an exchange that has none of them yet."""
@@ -100,18 +102,23 @@ class Mix:
     def look(self) -> None:
         """What has struck so far; kept in mind, because a kill takes it away."""
         with contextlib.suppress(requests.RequestException, ValueError):
-            self._now = list(self._http.get(self.url + "/paper/faults", timeout=5).json())
+            now = list(requests.get(self.url + "/paper/faults", timeout=1).json())
+            with self._lock:
+                # An exchange that has struck less than before is another one, whose faults are not given yet.
+                if sum(f["struck"] for f in now) >= sum(f["struck"] for f in self._now):
+                    self._now = now
 
     def keep(self) -> None:
         """The exchange is gone: add what was seen last."""
-        for fault in self._now:
+        with self._lock:
+            gone, self._now = self._now, []
+        for fault in gone:
             if fault["fault"] == "latency" and not fault["params"]["ms"]:
                 self.asked += fault["struck"]
             elif fault["struck"]:
                 name = fault["fault"] + (f" {fault['params']['code']}{' executed' if fault['params']['executed'] else ''}" if fault["fault"] == "error" else "")
                 self.struck[name] += fault["struck"]
                 self.paths[f"{fault['method']} {fault['path']}"] += fault["struck"]
-        self._now = []
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
         answer = self._http.request(method, self.url + path, json=body, timeout=5)

@@ -34,8 +34,10 @@ class Act:
         return f"{self.at_s:7.2f} s  {self.what} {name}{more}"
 
 
-def make(seed: int, bots: int, seconds: float, *, kill_every_s: float = 4.0) -> list[Act]:
-    """The schedule of a run of `seconds`, in order. The last seconds are left alone, so that what was ended last comes back."""
+def make(seed: int, bots: int, seconds: float, *, kill_every_s: float = 4.0, all_at_once: bool = False) -> list[Act]:
+    """The schedule of a run of `seconds`, in order. The last seconds are left alone, so that what was ended last comes back.
+
+    `all_at_once`: once all bots, the yard and the dashboard are killed in the same moment."""
     acts: list[Act] = []
     end = seconds - 3.0
 
@@ -57,8 +59,13 @@ def make(seed: int, bots: int, seconds: float, *, kill_every_s: float = 4.0) -> 
         else:
             acts.append(Act(at, "kill", whom, data={} if whom == "paper" else {"back_s": round(0.5 + 2 * dice.random(), 2)}))
     for n, (at, dice) in enumerate(times("freeze", 15.0)):
-        seconds_long = LONG_FREEZE_S if n % 4 == 2 else round(0.5 + 5 * dice.random(), 2)
-        acts.append(Act(at, "freeze", "bot", dice.randint(1, bots), {"for_s": seconds_long}))
+        length = round(0.5 + 3.5 * dice.random(), 2)
+        if n % 5 == 3:
+            acts.append(Act(at, "freeze", "paper", data={"for_s": length}))
+        else:
+            acts.append(Act(at, "freeze", "bot", dice.randint(1, bots), {"for_s": LONG_FREEZE_S if n % 5 == 2 else length}))
+    if all_at_once:
+        acts.append(Act(round(seconds * 0.6, 3), "kill", "all", data={"back_s": 1.0}))
     for at, dice in times("ban", 30.0):
         acts.append(Act(at, "ban", "exchange", data={"for_s": dice.choice((1, 2, 3))}))
     for at, dice in times("command", 6.0):

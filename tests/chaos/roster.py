@@ -45,7 +45,7 @@ from core.model import Decision, Intent
 from strategies.base import Strategy
 
 class Grid(Strategy):
-    """Two bids under the price, one offer above the cost; everything is taken back after some candles."""
+    """Three bids under the price, one offer above the cost; everything is taken back after some candles."""
     key = "chaos_grid"
     warmup = 2
     def decide(self, market, position):
@@ -53,7 +53,7 @@ class Grid(Strategy):
         memo = dict(position.memo)
         tags = {o.tag for o in position.orders}
         out = []
-        if candle - int(memo.get("since", 0)) >= 300000:
+        if candle - int(memo.get("since", 0)) >= 180000:
             out = [Intent("cancel", tag=o.client_id, reason="too old") for o in position.orders]
             if position.direction is not None:
                 out.append(Intent("close", side="SELL", size_all=True, role="exit", tag="signal", reason="too old"))
@@ -62,9 +62,9 @@ class Grid(Strategy):
             price = position.entry_price * Decimal("1.0006")
             out.append(Intent("place", "SELL", size_base=position.quantity, kind="limit", price=price, role="target", tag="ask", reason="offer"))
         room = market.room or Decimal(0)
-        for tag, part in (("near", "0.9997"), ("far", "0.9992")):
-            if tag not in tags and position.quantity == 0 and room > 60:
-                out.append(Intent("place", "BUY", size_quote=room / 3, kind="limit", price=market.price * Decimal(part), role="entry", tag=tag, reason="bid"))
+        for tag, part in (("near", "0.9997"), ("far", "0.9993"), ("last", "0.9988")):
+            if tag not in tags and position.quantity == 0 and room > 90:
+                out.append(Intent("place", "BUY", size_quote=room / 4, kind="limit", price=market.price * Decimal(part), role="entry", tag=tag, reason="bid"))
         return Decision(tuple(out), reasoning=f"{len(tags)} orders open", memo=memo)
 ''',
 }

@@ -18,7 +18,7 @@ import requests
 from chaos import judge, roster
 from chaos.house import BY, HTTP_TIMEOUT_S, House
 from chaos.mix import Mix
-from chaos.plan import Act, make
+from chaos.plan import Act
 from chaos.truth import Truth
 from chaos.watch import Watch
 from core.errors import BotyardError
@@ -41,10 +41,10 @@ class Told:
 class Run:
     """`folder` must be new. `say` is told what happens, a line at a time."""
 
-    def __init__(self, folder: Path, seed: int, bots: int, seconds: float, speed: int, *, kill_every_s: float = 4.0, say: Callable[[str], None] = print):
+    def __init__(self, folder: Path, seed: int, bots: int, seconds: float, speed: int, acts: list[Act], say: Callable[[str], None] = print):
         self.house = House(folder, bots, seed, speed)
         self.seed, self.seconds, self._say = seed, seconds, say
-        self.acts = make(seed, bots, seconds, kill_every_s=kill_every_s)
+        self.acts = acts
         self.truth = Truth(folder / "data/paper/paper.db", roster.BASES, self.house.installation)
         self.mix = Mix(self.house.paper_url, HTTP_TIMEOUT_S + 2.0)
         self.began = time.monotonic()
@@ -53,6 +53,7 @@ class Run:
         self._told = Told(seed)
         self._faulty = False
         self._faults_lock = threading.Lock()
+        self._over = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="act")
         self._timers: list[threading.Timer] = []
 
@@ -72,6 +73,7 @@ class Run:
             self.wrong(f"the run broke off: {type(e).__name__}: {e}")
         finally:
             self._faulty = False
+            self._over.set()
             for timer in self._timers:
                 timer.cancel()
             self.watch.end()
@@ -94,6 +96,7 @@ class Run:
         self._faulty = True
         self._faults_anew()
         self.watch.start()
+        threading.Thread(target=self._count_faults, name="count", daemon=True).start()
 
     def _faults_anew(self) -> None:
         """The paper exchange is new: it has no faults yet."""
@@ -110,12 +113,15 @@ class Run:
     def _play(self) -> None:
         for act in self.acts:
             while (rest := act.at_s - self.elapsed()) > 0:
-                time.sleep(min(rest, 0.5))
-                if rest > 1:
-                    self.mix.look()
+                time.sleep(rest)
             self._carry_out(act)
         while self.elapsed() < self.seconds:
             time.sleep(0.2)
+
+    def _count_faults(self) -> None:
+        """A thread of its own: an exchange that is frozen must not hold up the schedule."""
+        while not self._over.wait(1):
+            self.mix.look()
 
     def _carry_out(self, act: Act) -> None:
         if act.what == "kill":
@@ -128,11 +134,15 @@ class Run:
             self._pool.submit(self._command, act)
 
     def _noted(self, act: Act, outcome: str) -> None:
-        kind = f"{act.what} {act.whom}" if act.what == "kill" else act.what
+        kind = f"{act.what} {act.whom}" if act.what in ("kill", "freeze") else act.what
         self.done[f"{kind}: {outcome.split(':')[0].split(' (')[0]}"] += 1
         self._say(f"{act.words()} → {outcome}")
 
     def _kill(self, act: Act) -> str:
+        if act.whom == "all":
+            everybody = [("yard", 0), ("dashboard", 0), *(("bot", n) for n in self.house.ids)]
+            found = [self._kill(Act(act.at_s, "kill", whom, n, act.data)) for whom, n in everybody]
+            return f"done ({sum(1 for f in found if f.startswith('done'))} processes)"
         pid = self.house.signal(act.whom, act.bot, signal.SIGKILL)
         if pid is None:
             return "nobody there"
@@ -144,21 +154,24 @@ class Run:
         return f"done (process {pid})"
 
     def _freeze(self, act: Act) -> str:
-        pid = self.house.signal("bot", act.bot, signal.SIGSTOP)
+        pid = self.house.signal(act.whom, act.bot, signal.SIGSTOP)
         if pid is None:
             return "nobody there"
-        self.watch.frozen.add(act.bot)
-        self.watch.ended("frozen bot", act.bot, pid)
+        if act.whom == "bot":
+            self.watch.frozen.add(act.bot)
+            self.watch.ended("frozen bot", act.bot, pid)
 
         def thaw() -> None:
-            if self.house.pid("bot", act.bot) == pid:
-                self.house.signal("bot", act.bot, signal.SIGCONT)
-            self.watch.thawed(act.bot)
+            if self.house.pid(act.whom, act.bot) == pid:
+                self.house.signal(act.whom, act.bot, signal.SIGCONT)
+            if act.whom == "bot":
+                self.watch.thawed(act.bot)
 
         self._later(float(act.data["for_s"]), thaw)
         return f"done (process {pid})"
 
     def _thaw_all(self) -> None:
+        self.house.signal("paper", 0, signal.SIGCONT)
         for bot in list(self.watch.frozen):
             self.house.signal("bot", bot, signal.SIGCONT)
             self.watch.thawed(bot)
@@ -221,11 +234,12 @@ class Run:
     def _rest(self) -> None:
         """Faults and kills end, everybody comes back, the market stands still, nothing stays open to question; then all are stopped."""
         self._say(f"{self.elapsed():7.2f} s  faults and kills end")
+        self._thaw_all()
         self._until(self.house.paper_answers, 30, "the paper exchange")
         with self._faults_lock:
             self._faulty = False
+            self._over.set()
             self.mix.clear()
-        self._thaw_all()
         self.house.start_yard()
         for n, wanted in self.house.wanted().items():
             if not wanted:
