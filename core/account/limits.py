@@ -167,7 +167,7 @@ def needs_prices(limits: Limits) -> bool:
 def value_of(limit: str, facts: Facts) -> dict[str, Decimal | None]:
     """The value of a limit by coin ("" where it is no coin's), None where it can't be told."""
     if limit == "exposure_pct":
-        if facts.coins is None or not facts.capital or facts.capital <= 0:
+        if facts.coins is None or facts.capital is None or not facts.capital.is_finite() or facts.capital <= 0:
             return {"": None}
         return {coin: _percent(worth, facts.capital) for coin, worth in facts.coins.items()} or {"": Decimal(0)}
     if limit in COUNTS:
@@ -175,8 +175,10 @@ def value_of(limit: str, facts: Facts) -> dict[str, Decimal | None]:
         return {"": None if count is None else Decimal(count)}
     if limit == "drawdown_pct":
         return {"": _percent(facts.drawdown, facts.peak_capital)}
-    sign = -1 if limit == "daily_loss_pct" else 1
-    return {"": _percent(None if facts.day_profit is None else sign * facts.day_profit, facts.capital)}
+    profit = facts.day_profit if facts.day_profit is not None and facts.day_profit.is_finite() else None
+    if profit is not None and limit == "daily_loss_pct":
+        profit = profit.copy_negate()
+    return {"": _percent(profit, facts.capital)}
 
 
 def _percent(part: Decimal | None, whole: Decimal | None) -> Decimal | None:
@@ -185,7 +187,12 @@ def _percent(part: Decimal | None, whole: Decimal | None) -> Decimal | None:
         return None
     if part <= 0:
         return Decimal(0)
-    return part / whole * 100 if whole > 0 else Decimal(10_000)
+    if whole <= 0:
+        return Decimal(10_000)
+    try:
+        return part / whole * 100
+    except ArithmeticError:  # beyond every number that money can be
+        return None
 
 
 def evaluate(limits: Limits, facts: Facts) -> list[Finding]:
