@@ -701,6 +701,23 @@ details[open]>summary{margin-bottom:12px}
 .checks li{display:grid;grid-template-columns:auto 1fr;gap:2px 10px;align-items:baseline;font-size:14px}
 .checks .fix{grid-column:2;color:var(--dim);font-size:13px}
 fieldset.real{border-color:var(--bad)}fieldset.real legend{color:var(--bad)}
+.over{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:20px}
+.over>.card{align-content:start}
+.card.alarm{border-color:var(--bad);box-shadow:inset 4px 0 0 var(--bad)}
+.btn.stop{background:var(--bad);border-color:var(--bad);color:var(--card)}
+.btn.stop:hover{filter:brightness(1.06)}
+.btn.large{padding:12px 18px;font-size:15.5px;flex:1 1 190px}
+.track{display:block;height:7px;border-radius:99px;background:var(--grey-bg);overflow:hidden;min-width:64px;margin-top:4px}
+.track span{display:block;height:100%;border-radius:99px;background:var(--good)}
+.track.warn span{background:var(--warn)}.track.bad span{background:var(--bad)}
+.sub{display:grid;gap:10px;border-top:1px solid var(--line);padding-top:16px;min-width:0}
+.sub h3{font-size:15px}
+.fold{font-size:13.5px}
+.fold th,.fold td{padding:8px 12px 8px 0}
+.fold .sort{border:0;background:none;padding:0;font-weight:600;color:inherit;cursor:pointer}
+.fold .sort[aria-pressed=true]{color:var(--ink)}
+.levels{display:grid;grid-template-columns:minmax(120px,1.3fr) 1fr 1fr;gap:8px 12px;align-items:center;font-size:13.5px}
+.banner a{color:inherit;margin-left:6px}
 footer{color:var(--dim);font-size:12.5px;padding-bottom:28px}
 footer .wrap{display:flex;gap:10px 24px;align-items:center;flex-wrap:wrap}
 footer p{flex:1;min-width:min(100%,320px)}
@@ -718,6 +735,14 @@ main.wrap{padding-top:14px;gap:14px}
 .bots td.c-bot::before,.bots td.c-act::before{display:none!important}
 .bots .acts{display:flex}.bots .acts .btn{flex:1;padding:8px}
 .two,.choice{grid-template-columns:1fr}
+.fold thead{position:absolute;left:-9999px}
+.fold,.fold tbody,.fold tr,.fold td{display:block}
+.fold tr{padding:12px 0;border-bottom:1px solid var(--line);display:grid;grid-template-columns:1fr 1fr;gap:8px 14px}
+.fold tbody tr:last-child{border-bottom:0}
+.fold td,.fold td.num{padding:0;border:0;text-align:left;min-width:0;overflow-wrap:anywhere}
+.fold td.whole{grid-column:1/-1}
+.fold td[data-k]:not(:empty)::before{content:attr(data-k);display:block;font-size:11.5px;color:var(--dim);font-weight:600;margin-bottom:1px}
+.fold td[data-k=""]::before{display:none!important}
 .pad{padding:16px}
 .chart{height:280px}.equity{height:220px}
 .fig.big .v{font-size:21px}
@@ -732,12 +757,15 @@ main.wrap{padding-top:14px;gap:14px}
 <a class="brand" href="#"><svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8" fill="#2f6bea"/><path d="M7 21l6-7 5 4 7-9" stroke="#fff" stroke-width="3" fill="none" stroke-linecap="round" stroke-linejoin="round"/></svg>Botyard</a>
 <span id="yard" class="pill">yard</span>
 <span class="grow"></span>
+<a class="btn quiet" id="to-yard" href="#yard">Account &amp; risk</a>
 <span id="link" class="pill" role="status">connecting</span>
 <button class="btn quiet" id="logout" __LOGOUT__>Log out</button>
 </div></header>
 <main class="wrap" id="main" tabindex="-1">
 <div id="gone" class="banner" role="alert" hidden></div>
 <div id="broken" class="banner" role="alert" hidden></div>
+<div id="killed" class="banner" role="alert" hidden></div>
+<div id="paused" class="banner warn" role="status" hidden></div>
 <div id="noyard" class="banner warn" role="status" hidden></div>
 <div id="unsent" class="banner warn" role="status" hidden></div>
 <div id="books" class="stack" hidden></div>
@@ -752,6 +780,7 @@ main.wrap{padding-top:14px;gap:14px}
 <div id="loading" class="empty">Loading…</div>
 </section>
 <section id="detail" class="live" hidden aria-live="off"></section>
+<section id="over" class="live" hidden aria-label="Account and risk"></section>
 </main>
 <footer><div class="wrap"><p>Times are UTC. Amounts of different modes are never summed; paper and testnet are play money. Price charts: <a href="https://www.tradingview.com/" rel="noopener noreferrer" target="_blank">TradingView Lightweight Charts™</a>, Copyright (c) 2026 TradingView, Inc. Equity: Chart.js.</p><button class="btn quiet" id="alert-test">Send a test alert</button></div></footer>
 <dialog id="edit" aria-labelledby="edit-h"><form id="form" novalidate>
@@ -771,7 +800,10 @@ main.wrap{padding-top:14px;gap:14px}
 <div class="field"><label for="f-take_profit_pct">Take profit, %</label><input id="f-take_profit_pct" name="take_profit_pct" inputmode="decimal" placeholder="default"><span class="wrong" id="e-take_profit_pct"></span></div>
 <div class="field"><label for="f-timeframe">Candles</label><select id="f-timeframe" name="timeframe"><option value="">default</option></select><span class="wrong" id="e-timeframe"></span></div>
 <div class="field"><label for="f-check_interval">Seconds between checks</label><input id="f-check_interval" name="check_interval" inputmode="numeric" placeholder="default"><span class="wrong" id="e-check_interval"></span></div>
-<div class="field"><label for="f-sizing">Sizing</label><select id="f-sizing" name="sizing"><option value="">default</option><option value="compound">compound: reinvest its own pot</option><option value="fixed">fixed: the same amount each time</option><option value="all_available">all available: the whole free balance</option></select><span class="wrong" id="e-sizing"></span></div>
+<div class="field"><label for="f-sizing">Sizing</label><select id="f-sizing" name="sizing"><option value="">default</option><option value="compound">compound: reinvest its own pot</option><option value="fixed">fixed: the same amount each time</option><option value="all_available">all available: the whole free balance</option><option value="equity">equity: a percentage of the account</option><option value="risk">risk: so much of the account is lost at the stop</option></select><span class="wrong" id="e-sizing"></span></div>
+<div class="field"><label for="f-sizing_pct">Entry, % of the account's equity</label><input id="f-sizing_pct" name="sizing_pct" inputmode="decimal" placeholder="with sizing equity"><span class="wrong" id="e-sizing_pct"></span></div>
+<div class="field"><label for="f-risk_pct">Loss at the stop, % of the account's equity</label><input id="f-risk_pct" name="risk_pct" inputmode="decimal" placeholder="with sizing risk"><span class="wrong" id="e-risk_pct"></span></div>
+<div class="field"><label for="f-max_entry">Largest entry, in the quote asset</label><input id="f-max_entry" name="max_entry" inputmode="decimal" placeholder="no bound of its own"><span class="wrong" id="e-max_entry"></span></div>
 <div class="field"><label for="f-cooldown_checks">Checks skipped after a stop-out</label><input id="f-cooldown_checks" name="cooldown_checks" inputmode="numeric" placeholder="default"><span class="wrong" id="e-cooldown_checks"></span></div>
 <div class="field"><label for="f-trailing_stop_pct">Trailing stop, %</label><input id="f-trailing_stop_pct" name="trailing_stop_pct" inputmode="decimal" placeholder="off"><span class="hint">The stop follows the price, this far below its top.</span><span class="wrong" id="e-trailing_stop_pct"></span></div>
 <div class="field"><label for="f-trailing_activation_pct">Trailing begins at a gain of, %</label><input id="f-trailing_activation_pct" name="trailing_activation_pct" inputmode="decimal" placeholder="at once"><span class="wrong" id="e-trailing_activation_pct"></span></div>
@@ -781,6 +813,9 @@ main.wrap{padding-top:14px;gap:14px}
 <div class="field"><label for="f-max_spread_pct">No entry above a spread of, %</label><input id="f-max_spread_pct" name="max_spread_pct" inputmode="decimal" placeholder="default"><span class="wrong" id="e-max_spread_pct"></span></div>
 <div class="field"><label for="f-max_slippage_pct">No entry above a slippage of, %</label><input id="f-max_slippage_pct" name="max_slippage_pct" inputmode="decimal" placeholder="default"><span class="wrong" id="e-max_slippage_pct"></span></div>
 </div></details>
+<details id="guards-box"><summary>Limits of this bot</summary>
+<p class="small dim">Empty: no limit. At the first level it buys nothing more; at the second its position is sold, and it buys nothing until you reset it.</p>
+<div class="levels" id="f-limits" role="group" aria-label="Limits of this bot"></div><span class="wrong" id="e-limits"></span></details>
 <fieldset class="real" id="real" hidden><legend>Real money</legend>
 <p class="small" id="flight-note" role="status"></p>
 <ul class="checks" id="flight"></ul>
@@ -790,7 +825,11 @@ main.wrap{padding-top:14px;gap:14px}
 <p class="banner" id="form-error" role="alert" hidden></p>
 <div class="foot"><button type="button" class="btn" id="cancel">Cancel</button><button class="btn primary" id="save">Create bot</button></div>
 </form></dialog>
-<dialog id="ask" aria-labelledby="ask-h" aria-describedby="ask-t"><div class="body"><h2 id="ask-h"></h2><p id="ask-t" class="dim"></p><div class="foot"><button class="btn" id="ask-no">Cancel</button><button class="btn primary" id="ask-yes"></button></div></div></dialog>
+<dialog id="ask" aria-labelledby="ask-h" aria-describedby="ask-t"><div class="body"><h2 id="ask-h"></h2><p id="ask-t" class="dim"></p><ul id="ask-l" class="small" hidden></ul><div class="field" id="ask-w" hidden><label for="ask-word" id="ask-say"></label><input id="ask-word" autocomplete="off" spellcheck="false" aria-describedby="ask-wrong"><span class="wrong" id="ask-wrong" role="alert"></span></div><div class="foot"><button class="btn" id="ask-no">Cancel</button><button class="btn primary" id="ask-yes"></button></div></div></dialog>
+<dialog id="limits" aria-labelledby="limits-h"><form id="limits-form" novalidate><h2 id="limits-h"></h2>
+<p class="small dim">Empty: no limit. At the first level nothing more is bought; at the second everything in this account is sold, and nothing is bought until you reset it. A warning comes at 80 % of each.</p>
+<div class="levels" id="limits-list"></div><p class="banner" id="limits-error" role="alert" hidden></p>
+<div class="foot"><button type="button" class="btn" id="limits-no">Cancel</button><button class="btn primary" id="limits-save">Save limits</button></div></form></dialog>
 <div id="toasts" aria-live="polite" role="status"></div>
 <script nonce="__NONCE__" src="/static/lightweight-charts.standalone.production.js"></script>
 <script nonce="__NONCE__" src="/static/chart.umd.min.js"></script>
@@ -867,7 +906,7 @@ function toast(text, bad) {
 // --- the state of the page ----------------------------------------------------------------
 let view = null, skew = 0, lastGood = 0, failing = "", busy = new Set(), strategies = null, polling = false, timer = 0;
 const wall = () => Date.now() + skew;
-const STATES = {running: "good", starting: "info", stuck: "warn", crashed: "bad", stopped: ""};
+const STATES = {running: "good", idle: "info", starting: "info", stuck: "warn", crashed: "bad", stopped: ""};
 
 async function poll() {
   clearTimeout(timer);
@@ -882,6 +921,7 @@ async function poll() {
     render();
     watchBooks();
     if (detail) await detail.refresh();
+    if (over) await over.refresh();
   } catch (e) {
     if (e instanceof ApiError && !e.unreachable) { $("broken").hidden = false; $("broken").textContent = e.message; if (e.status !== 404) failing = "error"; lastGood = lastGood || 0; }
     else failing = e instanceof ApiError ? e.message : "The page failed: " + e.message;
@@ -971,17 +1011,19 @@ function alertsCell(b) {
   if (b.errors) out.push(h("span", {class: "pill bad plain", title: tip}, plural(b.errors, "error")));
   if (b.warnings) out.push(h("span", {class: "pill warn plain", title: tip}, plural(b.warnings, "warning")));
   if (b.missing) out.push(h("button", {class: "pill warn plain btn quiet", title: b.missing, "aria-label": "Coins of " + b.name + " are missing: choose what to do", on: {click: () => { location.hash = "bot/" + b.id; }}}, "coins missing"));
+  if (b.guards && b.guards.length) out.push(h("a", {class: "pill plain " + (b.guards[0].level === "hard" ? "bad" : "warn"), href: "#yard", title: b.guards.map(g => g.text).join("\n")}, b.guards[0].level === "hard" ? "guard: sold" : "guard: no entries"));
   if (b.skip_entries) out.push(h("span", {class: "pill plain", title: "As asked for by hand"}, b.skip_entries === 1 ? "skips the next entry" : "skips " + b.skip_entries + " entries"));
   if (b.unresolved) out.push(h("span", {class: "pill warn plain", title: "An order's outcome is being asked for"}, "order unclear"));
   return out.length ? h("div", {class: "meta"}, out) : h("span", {class: "dim"}, "none");
 }
-const alive = b => ["running", "starting", "stuck"].includes(b.status);
+const alive = b => ["running", "idle", "starting", "stuck"].includes(b.status);
+const held = () => { const m = view && view.maintenance; return m && m.on ? m.why[0].toUpperCase() + m.why.slice(1) : ""; };
 function buttons(b) {
   const waiting = busy.has(b.id), a = t => t + " " + b.name;
   return h("div", {class: "acts"},
     alive(b) || (b.wanted === "running" && b.status !== "stopped") ? h("button", {class: "btn quiet danger", disabled: waiting, "aria-label": a("Stop"), on: {click: () => stopBot(b.id)}}, waiting ? "Wait…" : "Stop") : null,
-    !alive(b) ? h("button", {class: "btn quiet go", disabled: waiting, "aria-label": a("Start"), on: {click: () => startBot(b.id)}}, waiting ? "Wait…" : "Start") : null,
-    b.position ? h("button", {class: "btn quiet", disabled: waiting, "aria-label": a("Close the position of"), on: {click: () => closeBot(b.id)}}, "Close") : null,
+    !alive(b) ? h("button", {class: "btn quiet go", disabled: waiting || Boolean(held()), title: held(), "aria-label": a("Start") + (held() ? ": " + held() : ""), on: {click: () => startBot(b.id)}}, waiting ? "Wait…" : "Start") : null,
+    b.position ? h("button", {class: "btn quiet", disabled: waiting || Boolean(held()), title: held(), "aria-label": a("Close the position of"), on: {click: () => closeBot(b.id)}}, "Close") : null,
     h("button", {class: "btn quiet", disabled: waiting, "aria-label": a("Edit"), on: {click: () => openForm(find(b.id))}}, "Edit"),
     h("button", {class: "btn quiet ghost", disabled: waiting || alive(b), title: alive(b) ? "Stop it first" : "", "aria-label": a("Delete"), on: {click: () => deleteBot(b.id)}}, "Delete"));
 }
@@ -1010,6 +1052,8 @@ function render() {
   $("noyard").hidden = Boolean(yard.running);
   $("noyard").textContent = "The yard is not running: crashed bots are not restarted. Start the dashboard again, or run python3 utils/yard.py start.";
   renderMessages(view.messages || {});
+  renderAlarms();
+  if (over) over.draw();
   $("loading").hidden = true;
   $("empty").hidden = list.length > 0;
   document.querySelector("table.bots").hidden = list.length === 0;
@@ -1028,8 +1072,8 @@ function render() {
     cell(r.pos, [b.position && {...b.position, price_wall: 0}, b.dust, b.state_error], () => positionCell(b));
     cell(r.sig, [b.last_signal, b.why_no_trade], () => signalCell(b));
     cell(r.profit, [b.profit, b.profit_pct, b.trades, b.win_rate, b.quote], () => [h("div", {class: "strong " + tone(b.profit)}, signed(b.profit), b.quote ? h("span", {class: "dim tiny"}, " " + b.quote) : null), b.trades ? [h("div", {class: "small " + tone(b.profit)}, percent(b.profit_pct)), h("div", {class: "tiny dim"}, plural(b.trades, "trade") + (isNum(b.win_rate) ? ", " + Math.round(b.win_rate) + "% won" : ""))] : h("div", {class: "tiny dim"}, "no trades yet")]);
-    cell(r.alerts, [b.errors, b.warnings, b.problems, b.notices, b.unresolved, b.missing, b.skip_entries], () => alertsCell(b));
-    cell(r.act, [b.status, b.wanted, b.name, busy.has(b.id)], () => buttons(b));
+    cell(r.alerts, [b.errors, b.warnings, b.problems, b.notices, b.unresolved, b.missing, b.skip_entries, b.guards], () => alertsCell(b));
+    cell(r.act, [b.status, b.wanted, b.name, busy.has(b.id), Boolean(b.position), held()], () => buttons(b));
   });
   for (const [id, r] of rows) if (!seen.has(id)) { r.node.remove(); rows.delete(id); }
 }
@@ -1037,18 +1081,23 @@ function tick() {
   if (!view || document.hidden) return;
   for (const b of view.bots) { const r = rows.get(b.id); if (r && r.count) r.count.textContent = failing ? "" : countdown(b); }
   if (detail) detail.tick();
+  if (over) over.tick();
 }
 
 // --- doing things ------------------------------------------------------------------------------------
-function ask(title, text, yes, danger) {
+function ask(title, text, yes, danger, {word, list} = {}) {
   const d = $("ask");
   $("ask-h").textContent = title; $("ask-t").textContent = text;
   $("ask-yes").textContent = yes; $("ask-yes").className = "btn " + (danger ? "danger" : "primary");
+  $("ask-l").hidden = !list || !list.length; fill($("ask-l"), (list || []).map(x => h("li", {}, x)));
+  $("ask-w").hidden = !word; $("ask-word").value = ""; $("ask-wrong").textContent = ""; $("ask-say").textContent = word ? "Type " + word + " to go on" : "";
   return new Promise(done => {
     d.returnValue = "";
-    $("ask-yes").onclick = () => d.close("yes"); $("ask-no").onclick = () => d.close("");
+    const yesNow = () => { if (word && $("ask-word").value.trim() !== word) { $("ask-wrong").textContent = "Type " + word + ", in capitals."; $("ask-word").focus(); } else d.close("yes"); };
+    $("ask-yes").onclick = yesNow; $("ask-no").onclick = () => d.close("");
+    $("ask-word").onkeydown = e => { if (e.key === "Enter") { e.preventDefault(); yesNow(); } };
     d.onclose = () => done(d.returnValue === "yes");
-    d.showModal(); $("ask-no").focus();
+    d.showModal(); (word ? $("ask-word") : $("ask-no")).focus();
   });
 }
 async function act(key, work, good) {
@@ -1121,7 +1170,7 @@ async function takeIn(mode, list) {
 
 // --- the form ----------------------------------------------------------------------------------------
 let editing = null, picked = [], marked = -1, searchTimer = 0, searchNo = 0;
-const FIELDS = ["name", "mode", "symbol", "trade_amount", "strategy", "stop_loss_pct", "take_profit_pct", "timeframe", "check_interval", "sizing", "cooldown_checks", "protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles", "max_spread_pct", "max_slippage_pct"];
+const FIELDS = ["name", "mode", "symbol", "trade_amount", "strategy", "stop_loss_pct", "take_profit_pct", "timeframe", "check_interval", "sizing", "cooldown_checks", "protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles", "max_spread_pct", "max_slippage_pct", "sizing_pct", "risk_pct", "max_entry"];
 for (const t of ["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d"]) $("f-timeframe").append(h("option", {value: t}, t));
 function wrong(field, text) {
   const e = $("e-" + field), f = $("f-" + field);
@@ -1129,9 +1178,32 @@ function wrong(field, text) {
   e.textContent = text;
   if (f) { if (text) { f.setAttribute("aria-invalid", "true"); f.setAttribute("aria-describedby", "e-" + field); const d = f.closest("details"); if (d) d.open = true; } else { f.removeAttribute("aria-invalid"); } }
   else if (text && field === "params") $("params").open = true;
+  if (text && field === "limits") $("guards-box").open = true;
   return true;
 }
-function clearWrong() { for (const f of [...FIELDS, "params", "confirm"]) wrong(f, ""); $("form-error").hidden = true; }
+// Limits as a person fills them in: name, words, unit; `one`: a single number instead of two levels.
+const GUARDS = [["daily_loss_pct", "Loss of a day", "%"], ["daily_profit_pct", "Profit of a day", "%"], ["drawdown_pct", "Fall from the peak", "%"], ["consecutive_losses", "Losses in a row", ""], ["trades_per_day", "Trades a day", ""]];
+const ACCOUNT_GUARDS = [...GUARDS, ["open_positions", "Open positions", ""], ["exposure_pct", "Share of one coin", "%"]];
+const USAGE = [["memory_mb", "Memory, MB", "500"], ["cpu_pct", "Processor, %", "90"], ["disk_mb", "Files, MB", "500"]];
+function levelFields(prefix, guards, limits, usage) {
+  const input = (id, label, value, placeholder) => { const n = h("input", {id, inputMode: "decimal", autocomplete: "off", "aria-label": label, placeholder: placeholder || "", value: isNum(value) ? plainNumber(value) : ""}); n.addEventListener("input", () => n.removeAttribute("aria-invalid")); return n; };
+  return [h("span", {class: "label"}, "Limit"), h("span", {class: "label"}, "no entries at"), h("span", {class: "label"}, "all sold at"),
+    guards.map(([name, words, unit]) => { const v = limits[name], given = isNum(v) ? {soft: v} : v || {}, text = words + (unit ? ", " + unit : ""); return [h("span", {}, text), input(prefix + name + "-soft", text + ": no entries at", given.soft), input(prefix + name + "-hard", text + ": all sold at", given.hard)]; }),
+    usage.length ? [h("span", {class: "label"}, "Use of the machine"), h("span", {class: "label"}, "at most"), h("span", {})] : [],
+    usage.map(([name, text, usual]) => [h("span", {}, text), input(prefix + name, text + ": at most", limits[name], usual), h("span", {class: "dim tiny"}, name === "memory_mb" ? "beyond it the bot is started anew" : "beyond it you are told")])];
+}
+// The limits as filled in; null, and the field marked, where one is no number.
+function readLevels(prefix, guards, usage) {
+  const found = {};
+  let bad = null;
+  const take = (id, into, key) => { const n = $(id), v = n.value.trim(); if (v === "") return; if (!/^\d*\.?\d+$/.test(v)) { n.setAttribute("aria-invalid", "true"); bad = bad || n; } else into[key] = v; };
+  for (const [name] of guards) { const levels = {}; take(prefix + name + "-soft", levels, "soft"); take(prefix + name + "-hard", levels, "hard"); if (Object.keys(levels).length) found[name] = levels; }
+  for (const [name] of usage) { const one = {}; take(prefix + name, one, "at"); if (one.at) found[name] = Number(one.at); }
+  if (bad) bad.focus();
+  return bad ? null : found;
+}
+const sameLimits = (a, b) => { const flat = x => Object.entries(x || {}).flatMap(([k, v]) => v !== null && typeof v === "object" ? Object.entries(v).filter(([, y]) => y !== null).map(([l, y]) => k + l + Number(y)) : v === null ? [] : [k + (USAGE.some(u => u[0] === k) ? "" : "soft") + Number(v)]).sort().join(); return flat(a) === flat(b); };
+function clearWrong() { for (const f of [...FIELDS, "params", "limits", "confirm"]) wrong(f, ""); $("form-error").hidden = true; }
 function showWrong(message) {
   let first = null;
   const rest = [];
@@ -1153,6 +1225,8 @@ async function openForm(bot) {
   $("mode-hint").textContent = modes.length === 1 ? "Play money. Others: TRADING_MODE in .env" : "";
   fill($("f-strategy"), h("option", {value: ""}, "Loading…"));
   if (bot) for (const f of FIELDS) if (f !== "strategy") $("f-" + f).value = bot[f] === null || bot[f] === undefined ? "" : String(bot[f]);
+  fill($("f-limits"), levelFields("l-", GUARDS, bot && bot.limits || {}, USAGE));
+  $("guards-box").open = Boolean(bot && bot.limits && Object.keys(bot.limits).length);
   $("edit").showModal(); $("f-name").focus();
   modeChosen();
   try { strategies = await api("/api/strategies", {timeout: 30000}); }
@@ -1262,6 +1336,9 @@ $("form").onsubmit = async event => {
   const same = JSON.stringify(Object.entries(params).map(([k, v]) => [k, String(v)]).sort()) === JSON.stringify(Object.entries(before).map(([k, v]) => [k, String(v)]).sort());
   if (!same && (strategies || Object.keys(params).length)) sent.params = params;
   let missing = null;
+  const limits = readLevels("l-", GUARDS, USAGE);
+  if (!limits) { wrong("limits", "A limit must be a plain number such as 5 or 2.5."); $("guards-box").open = true; return; }
+  if (!sameLimits(limits, editing && editing.limits)) sent.limits = Object.keys(limits).length ? limits : null;
   for (const [f, what] of [["name", "Give it a name."], ["symbol", "Choose a coin."], ["trade_amount", "Say how much it may spend."], ["strategy", "Choose a strategy."]]) if (!$("f-" + f).value.trim()) { wrong(f, what); missing = missing || $("f-" + f); }
   const a = $("f-trade_amount").value.trim();
   if (a && !/^\d+(\.\d+)?$/.test(a)) { wrong("trade_amount", "This must be a plain number such as 100 or 99.5."); missing = missing || $("f-trade_amount"); }
@@ -1322,6 +1399,11 @@ class Hands {
     this.coins = h("fieldset", {}, h("legend", {}, "Bring coins under this bot"), this.coinText, h("div", {class: "two"}, this.count.box, this.cost.box), h("div", {class: "row"}, this.bring));
     for (const f of [this.stop, this.target]) f.node.addEventListener("keydown", enter(() => this.moveLevels()).keydown);
     for (const f of [this.count, this.cost]) f.node.addEventListener("keydown", enter(() => this.adopt()).keydown);
+    this.potText = h("p", {class: "small"});
+    this.potAmount = input("hand-pot", "How much", "");
+    this.potIn = button("hand-pot-in", "Top up", () => this.pot(1));
+    this.potOut = button("hand-pot-out", "Pay out", () => this.pot(-1));
+    this.pots = h("fieldset", {}, h("legend", {}, "Top up or pay out"), this.potText, this.potAmount.box, h("div", {class: "row"}, this.potIn, this.potOut));
     this.missingText = h("p", {class: "small"});
     this.mendStop = button("mend-stop", "Stop the bot", () => stopBot(this.id), "danger");
     this.mendBook = button("mend-book", "Book what happened", () => this.mend("book"));
@@ -1331,7 +1413,7 @@ class Hands {
         this.mendClose, h("span", {}, "The same, and then the position ends: coins that are left are yours again, valued at the price now. Nothing is sold."),
         this.mendStop, h("span", {}, "Nothing is booked. Choose later, or bring the coins back and start it again.")));
     this.note = h("p", {class: "note small"});
-    this.grid = h("div", {class: "hands"}, this.missing, this.levels, this.skips, this.coins);
+    this.grid = h("div", {class: "hands"}, this.missing, this.levels, this.skips, this.pots, this.coins);
     this.root = h("section", {class: "card pad sum", "aria-label": "By hand"}, h("h2", {}, "By hand"), this.note, this.grid);
   }
   forget(...fields) { for (const f of fields) { f.node.dirty = false; f.node.removeAttribute("aria-invalid"); f.bad.textContent = ""; } }
@@ -1347,13 +1429,18 @@ class Hands {
     if (this.skipText.textContent !== words) this.skipText.textContent = words;
     this.skip.textContent = n ? "Skip one more" : "Skip the next entry"; this.back.hidden = !n;
     if (free) { const told = quantity(unclaimed.amount) + " " + unclaimed.asset + " in the account belong to no bot. Brought under this one, they are sold by its stop, its target and its strategy."; if (this.coinText.textContent !== told) this.coinText.textContent = told; }
+    this.pots.hidden = !isNum(b.pot);
+    if (isNum(b.pot)) { const told = "Its pot is " + amount(b.pot) + " " + (b.quote || "") + (p && isNum(p.invested) ? ", " + amount(p.invested) + " of it in the open position" : "") + ". It counts from its next check, and is neither profit nor loss."; if (this.potText.textContent !== told) this.potText.textContent = told; }
+    this.potIn.disabled = this.potOut.disabled = this.potAmount.node.disabled = busy.has(b.id);
     for (const node of [this.move, this.skip, this.back, this.bring, this.stop.node, this.target.node, this.count.node, this.cost.node]) node.disabled = off;
     this.mendBook.disabled = this.mendClose.disabled = busy.has(b.id);
     this.mendStop.disabled = off;
     this.hints();
   }
   hints() {
-    const p = this.bot && this.bot.position;
+    const p = this.bot && this.bot.position, n = Number(this.potAmount.node.value.trim() || NaN), q = this.bot && this.bot.quote || "";
+    const after = this.bot && isNum(n) && n > 0 && isNum(this.bot.pot) ? "The pot: " + amount(this.bot.pot) + " " + q + " now; topped up " + amount(this.bot.pot + n) + ", paid out " + amount(this.bot.pot - n) : "in " + (q || "the quote asset");
+    if (this.potAmount.told.textContent !== after) this.potAmount.told.textContent = after;
     if (!p) return;
     for (const f of [this.stop, this.target]) {
       const v = f.node.value.trim() === "" ? NaN : Number(f.node.value), told = isNum(v) && isNum(p.price) && p.price > 0 ? gap(v, p.price) : f === this.target ? "Empty: no target" : "";
@@ -1393,6 +1480,15 @@ class Hands {
     if (Number(count.value) > this.unclaimed.amount) { this.count.node.setAttribute("aria-invalid", "true"); this.count.bad.textContent = "At most " + quantity(this.unclaimed.amount) + "."; this.count.node.focus(); return; }
     if (!await ask("Bring " + count.value + " " + this.unclaimed.asset + " under " + this.bot.name + "?", "They become part of its position, at " + (cost.value === null ? "the price now" : cost.value + " each") + ". From then on the bot sells them by its own rules.", "Bring them in", true)) return;
     if (await this.send("adopt", {quantity: count.value, price: cost.value})) { this.count.node.value = this.cost.node.value = ""; this.forget(this.count, this.cost); }
+  }
+  async pot(way) {
+    if (this.potIn.disabled) return;
+    const n = this.number(this.potAmount);
+    if (!n) return;
+    const q = this.bot.quote || "", before = this.bot.pot, after = before + way * Number(n.value);
+    if (!await ask((way > 0 ? "Top up " : "Pay out of ") + this.bot.name + "?", "Its pot is " + amount(before) + " " + q + " now and " + amount(after) + " " + q + " afterwards. Nothing is moved at the exchange: " + (way > 0 ? "the bot may use that much more of the account." : "what is paid out belongs to no bot any more, and is yours."), way > 0 ? "Top up" : "Pay out", way < 0)) return;
+    const done = await act(this.id, () => api("/api/bot/" + this.id + "/pot", {method: "POST", body: {amount: (way < 0 ? "-" : "") + n.value}, timeout: 40000}), a => "The pot of " + this.bot.name + " was " + amount(a.before) + " " + q + " and is " + amount(a.after) + " " + q + "." + (a.warning ? " But " + a.warning + "." : ""));
+    if (done) { this.potAmount.node.value = ""; this.forget(this.potAmount); this.hints(); }
   }
   async mend(choice) {
     const title = choice === "book" ? "Book what happened to the coins of " + this.bot.name + "?" : "Close the book of " + this.bot.name + "'s position?";
@@ -1451,12 +1547,13 @@ class Detail {
     if (!b) return;
     const p = b.position;
     this.hands.update(b, this.data && this.data.unclaimed);
-    cell(this.headNode, [b.name, b.status, b.guarded, b.why, p && {...p, price_wall: 0}, b.profit, b.trades, b.last_signal, b.why_no_trade, b.notices, b.missing, b.problems, busy.has(b.id), b.trade_amount, b.win_rate], () => [
+    cell(this.headNode, [b.name, b.status, b.guarded, b.why, p && {...p, price_wall: 0}, b.profit, b.trades, b.last_signal, b.why_no_trade, b.notices, b.missing, b.problems, busy.has(b.id), b.trade_amount, b.win_rate, held(), b.guards], () => [
       h("div", {class: "top"}, h("h2", {class: "clip"}, b.name), modeTag(b.mode), statePills(b), this.count = h("span", {class: "small dim"}), h("span", {class: "grow"}), buttons(b)),
       h("div", {class: "small dim"}, b.symbol + " · " + b.strategy + " · " + amount(b.trade_amount) + " " + (b.quote || "") + " a trade at first"),
       b.why ? h("p", {class: "note " + (["crashed", "stuck"].includes(b.status) ? "bad" : "")}, b.why) : null,
       p && p.unwatched ? h("p", {class: "note bad"}, "The bot does not run and its stop does not lie at the exchange: nobody watches this position.") : null,
       b.mode === "live" ? h("p", {class: "note bad strong"}, "This bot trades with real money.") : null,
+      (b.guards || []).filter(g => !b.notices.some(n => n.includes(g.text))).map(g => h("p", {class: "note " + (g.level === "hard" ? "bad" : "warn")}, "A guard has tripped: " + g.text + ". ", h("a", {href: "#yard"}, "Account & risk"))),
       b.notices.filter(n => n !== b.missing).map(n => h("p", {class: "note warn"}, n)),
       h("div", {class: "facts"},
         fig("Profit", signed(b.profit) + (b.trades ? " (" + percent(b.profit_pct) + ")" : ""), tone(b.profit)),
@@ -1526,11 +1623,212 @@ class Detail {
   }
   close() { if (this.chart) this.chart.remove(); if (this.plot) this.plot.destroy(); fill($("detail")); }
 }
+// --- account and risk -----------------------------------------------------------------------------------
+let over = null;
+const KILLS = {entries: "nothing is bought", flatten: "everything is sold, and nothing is bought", unknown: "it can't be read, so nothing is bought"};
+const stillOpen = () => view.bots.filter(b => b.position || b.state_error);
+const someone = x => (x.by ? ", by " + x.by : "") + (isNum(x.wall_ms) && x.wall_ms ? " at " + when(x.wall_ms) + " UTC" : "");
+function renderAlarms() {
+  const k = view.kill || {level: "off"}, open = k.level === "flatten" ? stillOpen() : [];
+  $("killed").hidden = k.level === "off";
+  cell($("killed"), [k, open.length], () => k.level === "off" ? [] : ["The kill switch is on: " + KILLS[k.level] + someone(k) + "." + (k.problem ? " " + k.problem : "") + (k.level === "flatten" ? open.length ? " " + plural(open.length, "position is", "positions are") + " still open." : " Everything is flat." : ""), h("a", {href: "#yard"}, "Account & risk")]);
+  const word = held();
+  $("paused").hidden = !word;
+  cell($("paused"), [word], () => word ? [word + ". No bot starts until it is lifted.", h("a", {href: "#yard"}, "Account & risk")] : []);
+}
+// As `cell`, but whoever stands on a button in it stays there.
+function redraw(node, key, make) { const a = document.activeElement, id = a && node.contains(a) && a.id; cell(node, key, make); if (id && document.activeElement !== a && $(id)) $(id).focus(); }
+function fold(heads, list, make) {
+  const names = heads.map(t => t.replace("#", ""));
+  return h("table", {class: "fold"}, h("thead", {}, h("tr", {}, heads.map((t, i) => h("th", {scope: "col", class: t.startsWith("#") ? "num" : ""}, names[i])))), h("tbody", {}, list.map(x => h("tr", {}, make(x).map((c, i) => { c.dataset.k = names[i]; return c; })))));
+}
+function bar(share, cls, label) {
+  const fillbar = h("span", {}), shown = Math.max(0, Math.min(100, share));
+  fillbar.style.width = shown + "%";
+  return h("span", {class: "track " + cls, role: "meter", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(Math.round(shown))}, fillbar);
+}
+const heat = share => share >= 100 ? "bad" : share >= 80 ? "warn" : "";
+const orUnknown = (n, make = quantity) => n === null || n === undefined ? h("span", {class: "warn"}, "unknown") : make(n);
+const megabytes = n => !isNum(n) ? "–" : n >= 10000 ? num(n / 1000, 1, 1) + " GB" : num(n, 0, n < 10 ? 1 : 0) + " MB";
+const domId = text => text.replace(/[^A-Za-z0-9]+/g, "-");
+class Over {
+  constructor() {
+    this.n = 0; this.asked = 0; this.yard = null; this.accounts = new Map(); this.sort = ["memory_mb", -1];
+    this.kill = h("section", {class: "card pad sum", "aria-label": "Kill switch"});
+    this.noteInput = h("input", {id: "maint-note", maxLength: 200, autocomplete: "off", placeholder: "e.g. new server"});
+    this.maintText = h("p", {class: "small"});
+    this.maintOn = h("button", {id: "maint-on", class: "btn", type: "button", on: {click: () => this.pause()}}, "Begin maintenance");
+    this.maintOff = h("button", {id: "maint-off", class: "btn primary", type: "button", on: {click: () => act("maint", () => api("/api/maintenance", {method: "POST", body: {on: false}, timeout: 60000}), "Maintenance is over: bots that are wanted start.")}}, "Lift it");
+    this.maintNote = h("div", {class: "field"}, h("label", {htmlFor: "maint-note"}, "Note, for whoever looks here"), this.noteInput);
+    this.maint = h("section", {class: "card pad sum", "aria-label": "Maintenance"}, h("h2", {}, "Maintenance"), this.maintText, this.maintNote, h("div", {class: "row"}, this.maintOn, this.maintOff));
+    this.list = h("div", {class: "stack"});
+    this.machine = h("section", {class: "card pad sum", "aria-label": "Machine"}, h("h2", {}, "Machine"), this.machineBody = h("div", {class: "sum"}, h("p", {class: "dim small"}, "Loading…")));
+    this.root = h("div", {class: "stack"}, h("div", {class: "head"}, h("button", {class: "btn quiet", on: {click: () => { location.hash = ""; }}}, "← All bots"), h("h2", {}, "Account & risk")), h("div", {class: "over"}, this.kill, this.maint), this.list, this.machine);
+    fill($("over"), this.root);
+  }
+  close() { fill($("over")); }
+  modes() { const used = [...new Set(view.bots.map(b => b.mode))]; return used.length ? used : ["paper"]; }
+  async refresh() {
+    const turn = this.n++;
+    if (turn % 2 === 0) { this.yard = await api("/api/yard"); if (over !== this) return; this.drawMachine(); }
+    if (Date.now() - this.asked > 20000) { this.asked = Date.now(); for (const mode of this.modes()) this.ask(mode); }
+  }
+  async ask(mode) {
+    const p = this.part(mode);
+    if (p.busy) return;
+    p.busy = true;
+    try { p.data = await api("/api/account?mode=" + encodeURIComponent(mode), {timeout: 45000}); p.failed = ""; }
+    catch (e) { p.failed = e.message; }
+    p.busy = false;
+    if (over === this) this.drawAccount(mode);
+  }
+  again() { this.asked = 0; poll(); }
+  draw() { if (!view) return; this.drawKill(); this.drawMaint(); for (const m of this.modes()) this.part(m); for (const [m, p] of this.accounts) p.root.hidden = !this.modes().includes(m); }
+  // --- kill switch and maintenance
+  drawKill() {
+    const k = view.kill || {level: "off"}, open = stillOpen(), wait = busy.has("kill"), on = k.level !== "off";
+    if (k.level !== "flatten") this.most = 0;
+    this.most = Math.max(this.most || 0, open.length);
+    this.kill.classList.toggle("alarm", on);
+    redraw(this.kill, [k, open.map(b => [b.id, b.name, b.position && b.position.quantity, b.state_error]), wait, this.most], () => [
+      h("div", {class: "top"}, h("h2", {}, "Kill switch"), h("span", {class: "pill " + (on ? "bad" : "good")}, on ? k.level === "flatten" ? "sell everything" : k.level === "entries" ? "no entries" : "unclear" : "off")),
+      h("p", {class: "small"}, on ? KILLS[k.level][0].toUpperCase() + KILLS[k.level].slice(1) + someone(k) + "." + (k.problem ? " " + k.problem : "") : "All bots trade as their strategies say. Stops and targets are looked after either way."),
+      k.level === "flatten" ? [h("p", {class: "strong " + (open.length ? "bad" : "good"), role: "status", id: "kill-left"}, open.length ? plural(open.length, "position is", "positions are") + " still open: " + open.map(b => b.name).slice(0, 8).join(", ") + (open.length > 8 ? ", …" : "") : "Everything is flat."), this.most ? bar(100 - open.length / this.most * 100, open.length ? "warn" : "", "Sold so far") : null] : null,
+      h("div", {class: "row"},
+        k.level === "off" || k.level === "unknown" ? h("button", {id: "kill-entries", class: "btn danger large", type: "button", disabled: wait, on: {click: () => this.stopEntries()}}, "Stop entries") : null,
+        k.level !== "flatten" ? h("button", {id: "kill-flatten", class: "btn stop large", type: "button", disabled: wait, on: {click: () => this.flatten()}}, "Flatten everything") : null,
+        on ? h("button", {id: "kill-off", class: "btn large", type: "button", disabled: wait, on: {click: () => this.lift()}}, "Lift it") : null)]);
+  }
+  pull(level, confirm, good) { return act("kill", () => api("/api/kill-switch", {method: "POST", body: confirm ? {level, confirm} : {level}, timeout: 60000}), a => { const bad = Object.entries(a.errors || {}); if (bad.length) toast("Not reached: " + bad.map(([i, why]) => "bot " + i + " (" + why + ")").join("; "), true); return good; }); }
+  async stopEntries() {
+    if (await ask("Stop entries of all bots?", "No bot buys anything until you lift it. Open positions go on: their stops, targets and strategies sell as ever.", "Stop entries", true)) this.pull("entries", null, "No bot buys any more.");
+  }
+  async flatten() {
+    const open = stillOpen(), real = view.bots.some(b => b.mode === "live"), sums = {};
+    for (const b of open) if (b.position && isNum(b.position.value)) { const k = b.mode + " " + (b.quote || ""); sums[k] = (sums[k] || 0) + b.position.value; }
+    const list = [...open].sort((a, b) => (b.mode === "live") - (a.mode === "live")).map(b => b.position ? b.name + " (" + b.mode + "): " + quantity(b.position.quantity) + " of " + b.symbol + (isNum(b.position.value) ? ", about " + amount(b.position.value) + " " + (b.quote || "") : ", worth unknown") : b.name + " (" + b.mode + "): its position can't be read");
+    const total = Object.entries(sums).map(([k, v]) => amount(v) + " " + k.split(" ")[1] + " (" + k.split(" ")[0] + ")").join(", ");
+    const text = (open.length ? plural(open.length, "position is", "positions are") + " sold at the market's price now" + (total ? ", worth about " + total : "") + "; what rests at the exchange is taken back." : "No position is open; what is on its way is taken back.") + " Then no bot buys anything until you lift it." + (held() ? " Maintenance mode is on: positions of bots that don't run are not sold before it is lifted." : "");
+    if (await ask("Sell everything?", text, "Flatten everything", true, {word: real || open.length ? "FLATTEN" : "", list})) this.pull("flatten", real || open.length ? "FLATTEN" : null, open.length ? "Everything is being sold." : "No bot buys any more.");
+  }
+  async lift() {
+    if (await ask("Lift the kill switch?", "Bots buy again when their strategies say so and no guard has tripped.", "Lift it")) this.pull("off", null, "The kill switch is lifted.");
+  }
+  drawMaint() {
+    const m = view.maintenance || {}, on = Boolean(m.on), wait = busy.has("maint");
+    const words = wait && !on ? "Bots finish their step and stop…" : on ? held() + "." : "Before you update or move the yard: every bot finishes its step and stops, and none starts until you lift it. What is wanted stays wanted.";
+    if (this.maintText.textContent !== words) this.maintText.textContent = words;
+    this.maintNote.hidden = on; this.maintOn.hidden = on; this.maintOff.hidden = !on; this.maintOn.disabled = this.maintOff.disabled = this.noteInput.disabled = wait;
+  }
+  async pause() {
+    const bare = view.bots.filter(b => b.position && b.position.protection !== "exchange"), runs = view.bots.filter(alive).length, note = this.noteInput.value.trim();
+    if (!await ask("Begin maintenance?", plural(runs, "bot finishes its", "bots finish their") + " step and " + (runs === 1 ? "stops" : "stop") + "; none starts until you lift it." + (bare.length ? " Nobody watches these positions meanwhile, because their stops don't lie at the exchange:" : ""), "Begin", bare.length > 0, {list: bare.map(b => b.name + ": " + quantity(b.position.quantity) + " of " + b.symbol)})) return;
+    const done = await act("maint", () => api("/api/maintenance", {method: "POST", body: {on: true, note}, timeout: 180000}), "Maintenance mode is on.");
+    if (done) { this.noteInput.value = ""; for (const [i, r] of Object.entries(done.bots)) if (r.error) toast("Bot " + i + ": " + r.error, true); }
+  }
+  // --- accounts
+  part(mode) {
+    let p = this.accounts.get(mode);
+    if (p) return p;
+    p = {data: null, failed: "", busy: false, state: h("span", {class: "small dim grow", role: "status"}, "Asking the exchange…"), note: h("div", {class: "sum"}), guards: h("div", {class: "sub"}), holdings: h("div", {class: "sub"}), budget: h("div", {class: "sub"})};
+    p.root = h("section", {class: "card pad sum", "aria-label": "Account, " + mode}, h("div", {class: "top"}, h("h2", {}, "Account"), modeTag(mode), p.state, h("button", {class: "btn quiet", type: "button", id: "look-" + mode, on: {click: () => this.ask(mode)}}, "Look again")), p.note, p.guards, p.holdings, p.budget);
+    this.accounts.set(mode, p);
+    this.list.append(p.root);
+    return p;
+  }
+  drawAccount(mode) {
+    const p = this.part(mode), d = p.data;
+    p.state.textContent = d ? "as of " + new Date(d.as_of).toISOString().slice(11, 19) : "";
+    cell(p.note, [p.failed, d && d.error, d && d.holdings && d.holdings.unknown], () => [p.failed ? h("p", {class: "note warn"}, p.failed) : null, d && d.error ? h("p", {class: "note warn"}, "What the account holds can't be told: " + d.error) : null, d && d.holdings ? d.holdings.unknown.map(t => h("p", {class: "note bad"}, t)) : null]);
+    if (!d) return;
+    redraw(p.guards, d.guards, () => this.guards(mode, d.guards));
+    redraw(p.holdings, [d.holdings && d.holdings.assets, d.holdings && d.holdings.orders, d.holdings && d.holdings.settled], () => d.holdings ? this.holdings(mode, d.holdings) : []);
+    p.holdings.hidden = !d.holdings;
+    redraw(p.budget, [d.budgets], () => this.budget(d.budgets));
+    p.budget.hidden = !d.budgets.length;
+    this.tick();
+  }
+  guards(mode, g) {
+    if (g.problem) return [h("h3", {}, "Guards"), h("p", {class: "note bad"}, g.problem + " Until then nothing is bought.")];
+    const level = (l, n) => isNum(n) ? quantity(n) + (l.count ? "" : " %") : "–";
+    const state = l => l.tripped ? [h("span", {class: "pill " + (l.tripped.level === "hard" ? "bad" : "warn"), title: l.tripped.text}, l.tripped.level === "hard" ? "tripped: sold" : "tripped: no entries"), h("div", {class: "tiny dim"}, "since " + when(l.tripped.wall_ms))] : l.unknown ? h("span", {class: "warn small"}, l.unknown + "; nothing is bought until it can") : l.reached ? h("span", {class: "pill warn"}, "no entries now") : isNum(l.percent) && l.percent >= 80 ? h("span", {class: "pill warn plain"}, "near") : h("span", {class: "dim"}, "well below");
+    const lines = s => s.lines.map(l => [s, l]);
+    const grid = (all, first) => fold([first, "Limit", "Now", "No entries at", "All sold at", "State", ""], all, ([s, l]) => [
+      td(s.bot ? h("a", {href: "#bot/" + s.bot}, s.name) : s.name, "strong"), td(l.words[0].toUpperCase() + l.words.slice(1)),
+      td(l.value === null ? h("span", {class: "dim"}, "unknown") : [quantity(Math.round(l.value * 100) / 100) + (l.count ? "" : " %") + (l.coin ? " in " + l.coin : ""), isNum(l.percent) ? bar(l.percent, heat(l.percent), l.words + ", percent of its level") : null]),
+      td(level(l, l.soft)), td(level(l, l.hard)), td(state(l), "whole"),
+      td(h("button", {id: domId("reset " + s.scope + " " + l.limit), class: "btn quiet", type: "button", "aria-label": "Reset " + l.words + " of " + s.name, on: {click: () => this.reset(mode, s, l)}}, "Reset"), "num")]);
+    const accounts = g.accounts, some = accounts.filter(s => s.lines.length), bots = g.bots;
+    return [h("div", {class: "head"}, h("h3", {}, "Guards"), h("span", {class: "grow"}), accounts.map(s => h("button", {id: domId("edit " + s.scope), class: "btn quiet", type: "button", on: {click: () => this.edit(mode, s, g.names)}}, "Limits of " + s.scope.split("/").slice(1).join("/").replace("main/", "")))),
+      some.length ? grid(some.flatMap(lines), "Account") : h("p", {class: "small dim"}, accounts.length ? "No limits are set for this account." : "An account shows here when a bot of it has begun."),
+      bots.map(s => s.problem ? h("p", {class: "note bad"}, s.name + ": " + s.problem) : null),
+      bots.some(s => s.lines.length) ? grid(bots.flatMap(lines), "Bot") : h("p", {class: "small dim"}, "No bot has limits of its own; they are set in a bot's form.")];
+  }
+  async reset(mode, s, l) {
+    if (!await ask("Reset " + l.words + " of " + s.name + "?", "Its measure begins anew from now" + (l.tripped ? ", and entries are allowed again." : "."), "Reset", Boolean(l.tripped))) return;
+    if (await act("guards", () => api("/api/guards/reset", {method: "POST", body: s.bot ? {bot: s.bot, limit: l.limit} : {scope: s.scope, limit: l.limit}}), "It begins anew.")) this.ask(mode);
+  }
+  edit(mode, s) {
+    const limits = {}, d = $("limits");
+    for (const l of s.lines) limits[l.limit] = {soft: l.soft, hard: l.hard};
+    $("limits-h").textContent = "Limits of the account " + s.scope;
+    fill($("limits-list"), levelFields("a-", ACCOUNT_GUARDS, limits, []));
+    $("limits-error").hidden = true;
+    $("limits-no").onclick = () => d.close();
+    $("limits-form").onsubmit = async e => {
+      e.preventDefault();
+      const found = readLevels("a-", ACCOUNT_GUARDS, []), failed = text => { $("limits-error").textContent = text; $("limits-error").hidden = false; };
+      if (!found) { failed("A limit must be a plain number such as 5 or 2.5."); return; }
+      $("limits-save").disabled = true;
+      try { await api("/api/guards", {method: "POST", body: {scope: s.scope, limits: found}}); d.close(); toast("Saved."); this.ask(mode); }
+      catch (x) { failed(x.message); }
+      finally { $("limits-save").disabled = false; }
+    };
+    d.showModal(); $("limits-list").querySelector("input").focus();
+  }
+  holdings(mode, x) {
+    const mine = s => h("div", {}, h("a", {href: "#bot/" + s.bot_id}, s.name), " " + quantity(s.quantity) + (s.dust ? " + " + quantity(s.dust) + " dust" : ""), isNum(s.worth) ? h("span", {class: "dim"}, " ≈ " + amount(s.worth) + " " + s.quote) : null, s.unsettled ? h("span", {class: "warn"}, " (an order is under way)") : null);
+    const whose = {foreign: "not this yard's", orphan: "this yard's, but no bot knows it", unknown: "unknown: a position file can't be read"};
+    return [h("h3", {}, "Holdings"), x.settled ? null : h("p", {class: "note small"}, "Bots are trading just now; some figures are told when their orders are booked."),
+      x.assets.length ? fold(["Asset", "#Free", "#Locked", "Bots' coins", "#Pots may spend", "#Nobody's", "#Unexplained"], x.assets, a => [td(a.asset, "strong"), td(quantity(a.free), "num"), td(a.locked ? quantity(a.locked) : "–", "num dim"), td(a.shares.length ? [a.shares.slice(0, 8).map(mine), a.shares.length > 8 ? h("div", {class: "dim"}, "and " + (a.shares.length - 8) + " more") : null, a.missing ? h("div", {class: "bad strong"}, quantity(a.missing) + " of them are missing in the account") : null] : "–", "whole"), td(a.pots === 0 ? "–" : orUnknown(a.pots), "num"), td(orUnknown(a.unclaimed), "num"), td(a.unexplained === 0 ? "–" : orUnknown(a.unexplained, n => h("span", {class: "warn strong"}, (n > 0 ? "+" : "−") + quantity(Math.abs(n)))), "num")]) : h("p", {class: "small dim"}, "The account holds nothing."),
+      x.assets.filter(a => a.pots_word).map(a => h("p", {class: "note warn"}, a.pots_word[0].toUpperCase() + a.pots_word.slice(1) + ".")),
+      x.orders && x.orders.length ? [h("h3", {}, "Orders that are no bot's"), h("p", {class: "small dim"}, "They hold coins or money of the account; nothing here touches them."), fold(["Coin", "Side", "Kind", "#Price", "#Quantity", "Whose", "Client id", ""], x.orders, o => [td(o.symbol, "strong"), td(o.side, o.side === "BUY" ? "good" : "bad"), td((o.kind || "").toLowerCase().replaceAll("_", " ")), td(price(isNum(o.price) ? o.price : o.stop_price), "num"), td(quantity(o.quantity) + (o.executed ? ", done " + quantity(o.executed) : ""), "num"), td(whose[o.whose] || o.whose, o.whose === "orphan" ? "warn" : ""), td(o.client_id, "mono tiny"), td(o.whose === "orphan" ? h("button", {id: domId("orphan " + o.client_id), class: "btn quiet danger", type: "button", on: {click: () => this.orphan(mode, o)}}, "Take back") : "", "num")])] : null];
+  }
+  async orphan(mode, o) {
+    if (!await ask("Take this order back?", o.side + " " + quantity(o.quantity) + " " + o.symbol + " is cancelled at the exchange. What it had executed shows as unexplained until you take it into the books.", "Take it back", true)) return;
+    if (await act("orphan", () => api("/api/cancel-orphan", {method: "POST", body: {mode, client_id: o.client_id}, timeout: 40000}), a => a.text)) this.ask(mode);
+  }
+  budget(list) {
+    const part = (k, used, most) => h("div", {class: "fig"}, h("span", {class: "k"}, k), h("span", {class: "v"}, num(used, 0, 0) + " of " + num(most, 0, 0)), bar(used / most * 100, heat(used / most * 125), k));
+    return [h("h3", {}, "Requests to the exchange"), list.map(b => [h("p", {class: "small dim"}, b.host + (b.account === "main" ? "" : ", account " + b.account)), h("p", {class: "note bad strong", "data-until": String(b.banned_until_wall_ms), hidden: !(b.banned_until_wall_ms > wall())}), h("div", {class: "facts"}, part("Weight, this minute", b.used, b.limit), part("Orders, 10 s", b.orders_10s, b.orders_10s_limit), part("Orders, today", b.orders_day, b.orders_day_limit))])];
+  }
+  // --- machine
+  drawMachine() {
+    const y = this.yard;
+    if (!y) return;
+    const m = y.machine || {}, units = Object.entries(y.units || {}), [by, way] = this.sort;
+    const value = b => by === "name" ? b.name.toLowerCase() : b.resources && isNum(b.resources[by]) ? b.resources[by] : -1;
+    const bots = [...y.bots].sort((a, b) => (value(a) < value(b) ? -1 : value(a) > value(b) ? 1 : 0) * way);
+    const sorter = (key, text) => h("button", {id: "sort-" + key, class: "sort", type: "button", "aria-pressed": String(by === key), on: {click: () => { this.sort = [key, by === key ? -way : key === "name" ? 1 : -1]; this.drawMachine(); }}}, text + (by === key ? way < 0 ? " ↓" : " ↑" : ""));
+    const use = (r, limits, key, make) => { const n = r && r[key]; return isNum(n) ? [make(n), limits ? bar(n / limits[key] * 100, heat(n / limits[key] * 100), key.replace("_mb", "").replace("_pct", "") + ", percent of its limit") : null] : "–"; };
+    const cores = n => num(n, 0, 1) + " %", names = {yard: "Yard", paper: "Paper exchange", dashboard: "This page"};
+    const line = (name, r, limits, id) => h("tr", {}, [td(id ? h("a", {href: "#bot/" + id}, name) : name, "strong whole"), td(use(r, limits, "memory_mb", megabytes)), td(use(r, limits, "cpu_pct", cores)), td(use(r, limits, "disk_mb", megabytes))].map((c, i) => { c.dataset.k = ["", "Memory", "Processor", "Files"][i]; return c; }));
+    redraw(this.machineBody, [y.machine, y.units, y.bots, y.warnings, this.sort], () => [
+      y.warnings.map(t => h("p", {class: "note warn"}, t + ".")),
+      h("div", {class: "facts"}, fig("Free on the disk", megabytes(m.disk_free_mb)), fig("Memory left", megabytes(m.memory_available_mb)), fig("Load", isNum(m.load) ? num(m.load) : "–")),
+      units.length || bots.length ? h("table", {class: "fold"}, h("thead", {}, h("tr", {}, [["name", "Process"], ["memory_mb", "Memory"], ["cpu_pct", "Processor"], ["disk_mb", "Files"]].map(([k, t]) => h("th", {scope: "col", "aria-sort": by === k ? way < 0 ? "descending" : "ascending" : "none"}, sorter(k, t))))), h("tbody", {}, units.map(([n, r]) => line(names[n] || n, r, null)), bots.map(b => line(b.name, b.resources, b.limits, b.id)))) : h("p", {class: "small dim"}, "Nothing was measured yet.")]);
+  }
+  tick() {
+    for (const n of this.root.querySelectorAll("[data-until]")) { const s = (Number(n.dataset.until) - wall()) / 1000; n.hidden = s <= 0; if (s > 0) n.textContent = "Banned: nothing is sent to this host for " + span(s) + " more."; }
+  }
+}
 function route() {
   const m = /^#bot\/([1-9]\d{0,8})$/.exec(location.hash);
   if (detail) { detail.close(); detail = null; }
-  const one = Boolean(m);
-  $("detail").hidden = !one; $("list").hidden = one; $("home").hidden = one;
+  if (over) { over.close(); over = null; }
+  const one = Boolean(m), yard = location.hash === "#yard";
+  $("detail").hidden = !one; $("over").hidden = !yard; $("list").hidden = $("home").hidden = one || yard;
+  if (yard) { $("to-yard").setAttribute("aria-current", "page"); over = new Over(); over.draw(); scrollTo(0, 0); } else $("to-yard").removeAttribute("aria-current");
   document.title = "Botyard";
   if (one) { detail = new Detail(Number(m[1])); detail.head(); scrollTo(0, 0); }
   if (view) poll();

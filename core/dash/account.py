@@ -25,10 +25,10 @@ from core.dash.market import Unreachable
 from core.dash.rows import mode_of
 from core.errors import ExchangeError, InputError, NotFound, StateError
 from core.exchange import Exchange
-from core.fleet import control, resources
+from core.fleet import control, guarding
 from core.fleet import holdings as account_of
+from core.fleet import kill as switch
 from core.fleet import pot as pots
-from core.fleet.audit import audit
 
 BY = "dashboard"
 WORD = "FLATTEN"  # typed before anything is sold
@@ -108,7 +108,7 @@ def _guards(board: Board, mode: str, rows: list[dict[str, Any]], prices: Prices,
         for row in rows:
             scope = bot_scope(row["id"])
             try:
-                own = bot_limits(row["limits"])
+                own = rules.of_record(row)
             except ValueError as e:
                 own, wrong[scope] = {}, f"its limits can't be used: they must be {e}"
             if own or scope in wrong or any(t["scope"] == scope for t in row["guards"]):
@@ -167,12 +167,6 @@ def _shown(s: Shown, board: Board, rows: Mapping[str, Mapping[str, Any]], wrong:
     }
 
 
-def bot_limits(limits: Any) -> dict[str, dict[str, Decimal]]:
-    """The guards among a record's limits; ValueError completes "they must be ..."."""
-    given = limits if isinstance(limits, Mapping) else {}
-    return rules.check({k: v for k, v in given.items() if k not in resources.NAMES})
-
-
 def _scopes(board: Board, rows: list[dict[str, Any]], known: Mapping[str, Any]) -> list[str]:
     """Accounts that a bot trades on, and those that have limits."""
     traded = {account_scope(r["mode"], str(r["account"] or "main"), r["quote"]) for r in rows if r["quote"]}
@@ -225,8 +219,13 @@ def kill(board: Board, given: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"level: must be one of {', '.join(LEVELS)}")
     if level == "flatten" and (why := flatten_needs_word(board)) and confirm != WORD:
         raise InputError(f"confirm: type {WORD}, in capitals, to sell everything ({why})")
-    guard_files.write_kill(board.files, None if level == "off" else level, BY, board.clock_ms())
-    return {"kill": board.standing.kill()}
+    if level == "off":
+        switch.lift(board.files, board.settings, BY, board.supervisor)
+        done: dict[str, Any] = {}
+    else:
+        done = switch.pull(board.files, board.settings, level, BY, board.supervisor)
+    with board.lock:
+        return {**done, "kill": board.standing.kill()}
 
 
 def set_maintenance(board: Board, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,9 +261,9 @@ def set_guards(board: Board, given: Mapping[str, Any]) -> dict[str, Any]:
     scope, limits = _account_named(board, given), given.get("limits")
     if isinstance(limits, Mapping):  # a form sends what was left empty, too
         limits = {k: {n: x for n, x in v.items() if x != ""} if isinstance(v, Mapping) else v for k, v in limits.items()}
-    clean = guard_files.set_limits(board.files, scope, limits)
-    _audit(board, "guards", scope=scope, limits=clean)
-    return {"scope": scope, "limits": clean}
+    if not isinstance(limits, Mapping):
+        raise InputError(f"limits: they must be an object of limits such as {rules.EXAMPLE}")
+    return {"scope": scope, "limits": guarding.set_limits(board.files, scope, limits, BY)}
 
 
 def reset_guard(board: Board, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,9 +280,7 @@ def reset_guard(board: Board, given: Mapping[str, Any]) -> dict[str, Any]:
         scope = bot_scope(board.registry.bot(bot)["id"])
     else:
         raise InputError("bot: must be a bot's number, such as 1")
-    tripped = Guards(board.files, board.clock_ms).reset(scope, limit, BY)
-    _audit(board, "guard reset", scope=scope, limit=limit, tripped=tripped)
-    return {"scope": scope, "limit": limit, "tripped": tripped}
+    return {"scope": scope, "limit": limit, "tripped": guarding.reset(board.files, scope, limit, BY)}
 
 
 def change_pot(board: Board, bot_id: int, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,7 +303,3 @@ def cancel_orphan(board: Board, given: Mapping[str, Any]) -> dict[str, Any]:
     update = asking(board, mode, lambda c: account_of.cancel_orphan(board.files, c, client_id, BY))
     return {"text": account_of.words(update)}
 
-
-def _audit(board: Board, what: str, **detail: Any) -> None:
-    with contextlib.suppress(OSError):
-        audit(board.files, BY, what, None, **detail)
