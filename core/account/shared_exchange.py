@@ -49,6 +49,7 @@ class SharedExchange(Exchange):
         self._reading: tuple[TimeReading, int] | None = None  # and the monotonic clock then
         self._heard_wall = 0  # when this process last heard of an execution
         self._rules_asked: set[str] = set()
+        self._gone: set[str] = set()  # symbols whose price the exchange refused: they would spoil the others' request
 
     def __getattr__(self, name: str) -> Any:
         """Names that only some forms have (`get_account_balance`, `place_market_order`, ...)."""
@@ -84,8 +85,8 @@ class SharedExchange(Exchange):
     # --- prices ---------------------------------------------------------------------------
 
     def price(self, symbol: str) -> Decimal:
-        if not self._sharing():
-            return self.inner.price(symbol)
+        if not self._sharing() or symbol in self._gone:
+            return self._own_price(symbol)
         room, asked = self._key("price"), self._now()
         self.shared.wish(room, symbol, every_ms=PRICE_WISH_MS // 3)
         if self.shared.find(self._key("apart"), asked, APART_MS):
@@ -113,10 +114,13 @@ class SharedExchange(Exchange):
 
     def _own_price(self, symbol: str) -> Decimal:
         try:
-            return self.inner.price(symbol)
+            price = self.inner.price(symbol)
         except Refused:
-            self.shared.drop_wish(self._key("price"), symbol)  # it must not spoil the others' request
+            self._gone.add(symbol)
+            self.shared.drop_wish(self._key("price"), symbol)
             raise
+        self._gone.discard(symbol)
+        return price
 
     def prices(self, symbols: Iterable[str]) -> dict[str, Decimal]:
         return self.inner.prices(symbols)
