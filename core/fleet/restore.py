@@ -205,6 +205,7 @@ def _unpack(path: Path, stage: Path) -> None:
 def _flush(folder: Path) -> None:
     """Everything on the disk before the folder gets its name."""
     for path in folder.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
         fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
