@@ -207,7 +207,7 @@ class BinanceClient(Exchange):
 
             def ask() -> TimeReading:
                 clock = self._paper("clock")
-                return TimeReading(int(clock["wall_ms"]), int(clock["market_ms"]), float(number(clock["speed"])))
+                return TimeReading(int(clock["wall_ms"]), int(clock["market_ms"]), float(number(str(clock["speed"]))))
 
             reading = self._read(ask, tries=1)
             if reading.speed != self._speed:

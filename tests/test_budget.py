@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from core.account.budget import MINUTE_MS, RESUME_MS, SHARES, Budget
-from core.errors import RateLimited
+from core.account.budget import EXIT_WAIT_MS, MINUTE_MS, ORDER_SHARES, RESUME_MS, SHARES, TEN_SECONDS_MS, TOO_MANY_ORDERS, Budget
+from core.binance_wire import orders_in, weight
+from core.errors import BudgetSpent, RateLimited
+from core.paper.exchange import TABLE
 
 START = 1_700_000_040_000  # the beginning of a minute
 
@@ -126,3 +128,106 @@ def test_a_database_that_can_not_be_used_keeps_nobody_from_getting_out(tmp_path:
         budget.take(20, "exit")
         budget.told(200, {"X-MBX-USED-WEIGHT-1M": "20"})
     assert budget.state() == {}
+
+
+# --- what a request costs ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(TABLE))
+def test_a_request_weighs_what_the_exchange_counts_for_it(method: str, path: str) -> None:
+    endpoint = TABLE[method, path]
+    for query in (
+        {},
+        {"symbol": "BTCUSDT"},
+        {"symbols": '["BTCUSDT","ETHUSDT"]'},
+        {"symbols": ",".join("ABCDEFGHIJKLMNOPQRSTUVWXYZ")},
+        {"symbol": "BTCUSDT", "orderId": "7"},
+        *({"symbol": "BTCUSDT", "limit": str(n)} for n in (100, 101, 1000, 5000)),
+    ):
+        theirs = endpoint.weight if isinstance(endpoint.weight, int) else endpoint.weight(query)
+        assert weight(method, path, query) == theirs, query
+
+
+def test_what_places_orders_is_counted_by_how_many() -> None:
+    paths = ("order", "order/test", "orderList/oco", "orderList/otoco", "order/cancelReplace")
+    assert [orders_in("POST", f"/api/v3/{p}") for p in paths] == [1, 0, 2, 3, 1]
+    assert orders_in("DELETE", "/api/v3/order") == orders_in("GET", "/api/v3/order") == 0
+
+
+# --- orders --------------------------------------------------------------------------------
+
+
+def test_entries_leave_orders_for_exits_and_each_account_has_its_own(tmp_path: Path) -> None:
+    wall = Wall()
+    one, other = (Budget(tmp_path / "b.db", "api.example", wall, account) for account in ("main", "second"))
+    for _ in range(int(100 * ORDER_SHARES["entry"])):
+        one.take(1, "entry", orders=1)
+    with pytest.raises(BudgetSpent) as refused:
+        one.take(1, "entry", orders=1)
+    assert refused.value.retry_after_s == TEN_SECONDS_MS / 1000
+    used = one.state()["used"]
+    one.take(1, "entry")  # what is no order goes on
+    one.take(1, "exit", orders=2)
+    other.take(1, "entry", orders=2)
+    assert one.state()["orders_10s"] == 72 and other.state()["orders_10s"] == 2
+    assert one.state()["used"] == used + 3  # what was refused weighed nothing
+    wall.now += TEN_SECONDS_MS
+    one.take(1, "entry", orders=1)
+    assert (one.state()["orders_10s"], one.state()["orders_day"]) == (1, 1)
+
+
+def test_the_exchanges_own_count_of_orders_rules_and_a_lost_answer_counts(tmp_path: Path) -> None:
+    one = Budget(tmp_path / "b.db", "api.example", Wall())
+    one.take(1, "exit", orders=1)
+    one.take(1, "exit", orders=2)
+    one.told(200, {"X-MBX-ORDER-COUNT-10S": "40", "X-MBX-ORDER-COUNT-1D": "900"}, orders=1)
+    assert (one.state()["orders_10s"], one.state()["orders_day"]) == (42, 902)  # two are still under way
+    one.told(0, {}, orders=2)
+    assert (one.state()["orders_10s"], one.state()["orders_day"]) == (42, 902)
+    one.take(1, "exit", orders=1)
+    one.told(400, {}, orders=1)  # refused: it doesn't count there
+    assert one.state()["orders_10s"] == 42
+
+
+def test_too_many_orders_silences_the_orders_of_the_account_alone(tmp_path: Path) -> None:
+    wall = Wall()
+    one, page = Budget(tmp_path / "b.db", "api.example", wall), Budget(tmp_path / "b.db", "api.example", wall, "second")
+    one.take(1, "exit", orders=1)
+    one.told(429, {}, 7.0, orders=1, code=TOO_MANY_ORDERS)
+    with pytest.raises(BudgetSpent):
+        one.take(1, "exit", orders=1)
+    one.take(4, "exit")
+    page.take(1, "entry", orders=1)
+    wall.now += 7000
+    one.take(1, "exit", orders=1)
+
+
+def test_a_way_out_that_finds_nothing_left_tries_again_soon_and_is_no_ban(tmp_path: Path) -> None:
+    one = Budget(tmp_path / "b.db", "api.example", Wall())
+    one.learn(100)
+    used_up(one, "exit", 1)
+    with pytest.raises(BudgetSpent) as refused:
+        one.take(1, "exit")
+    assert refused.value.retry_after_s == EXIT_WAIT_MS / 1000
+    one.told(418, {}, 30.0)
+    with pytest.raises(RateLimited) as banned:
+        one.take(1, "exit")
+    assert not isinstance(banned.value, BudgetSpent)
+
+
+def test_after_a_ban_what_protects_goes_first(tmp_path: Path) -> None:
+    wall = Wall()
+    entry, leaving = (Budget(tmp_path / "b.db", "api.example", wall) for _ in range(2))
+    entry.take(1, "exit")
+    entry.told(418, {}, 10.0)
+    wall.now += 10_000
+    used_up(entry, "entry", 1)
+    assert used_up(leaving, "exit", 1) >= 40
+
+
+def test_who_was_told_of_a_ban_keeps_it_where_the_database_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "b.db").write_text("this is no database, and far from one" * 100)
+    one = Budget(tmp_path / "b.db", "api.example", Wall())
+    one.told(418, {}, 30.0)
+    with pytest.raises(RateLimited):
+        one.take(1, "exit")
