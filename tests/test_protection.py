@@ -65,6 +65,27 @@ def books_match(world: World) -> None:
     assert ledger.compare(world.files, world.client()) == []
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_bot_that_is_stopped_in_the_very_step_that_buys_leaves_its_stop_at_the_exchange(live: LIVES, kept: bool) -> None:
+    world = live()
+    bot = bot_of(world)
+    act = bot.desk.act
+
+    def stopped_meanwhile(*given: object) -> str:
+        bot.stop("SIGTERM")
+        why = act(*given)  # type: ignore[arg-type]
+        if not kept:
+            params = {"status": 500, "code": -1000, "msg": "out of order", "executed": False}
+            world.ask("POST", "/paper/faults", {"method": "POST", "path": "/api/v3/orderList/oco", "fault": "error", "times": 9, "params": params})
+        return why
+
+    bot.desk.act = stopped_meanwhile  # type: ignore[method-assign,assignment]
+    world.step_to(world.market_ms() + 60_000)
+    bot.run()
+    assert bot.position.direction == "LONG"
+    assert len([o for o in bot.position.orders if o.role in ("stop", "target") and o.status == "NEW"]) == (2 if kept else 0)
+
+
 def test_after_an_entry_the_pair_lies_at_the_exchange_with_levels_from_the_average_price(live: LIVES) -> None:
     world = live()
     bot = bot_of(world)

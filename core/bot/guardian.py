@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from core.bot import decisions, protection
 from core.bot.botlog import money
 from core.bot.gap import Gap
+from core.errors import ExchangeError
 from core.model import SENDING, KlineRow
 
 if TYPE_CHECKING:
@@ -61,6 +62,15 @@ class Guardian:
             )
         else:
             self.bot.retry_wall["protect"] = self.bot.clock.wall_ms() + RETRY_MS
+
+    def before_the_end(self, quiet_until_wall: int) -> None:
+        """The run was told to stop: what the last step bought gets its stop at the exchange first, since nobody watches it afterwards."""
+        if not self.due() or self.bot.clock.wall_ms() < quiet_until_wall:
+            return
+        try:
+            self.protect()
+        except (ExchangeError, OSError) as e:  # the stop's answer then names the position as unwatched
+            log.warning("⚠️ The stop could not be placed before the end: %s", e)
 
     def move_stop(self, rows: list[KlineRow]) -> None:
         """A better stop after new closed candles; a pair at the exchange is replaced by one at the new level."""

@@ -139,6 +139,8 @@ class Trader:
             if self.stopping or self.finished:
                 break
             self.clock.wait(*self.deadlines())
+        if self.stopping and self._executor_now is not None:
+            self.guardian.before_the_end(self._quiet_until_wall)
 
     @property
     def position(self) -> Position:

@@ -112,7 +112,7 @@ def unwatched(files: Files) -> list[dict[str, Any]]:
             text = f"its position can't be read: {e}"
         else:
             business = state.open_business(position)
-            if business is None or (position is not None and position.get("protection") == "exchange"):
+            if business is None or (position is not None and position.get("protection") == "exchange" and not state.exposed(position)):
                 continue
             text = f"{business}, and its stop lies not at the exchange"
         found.append({"bot": bot_id, "name": names.get(bot_id, ""), "text": text})
