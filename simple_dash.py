@@ -601,6 +601,8 @@ tr.money{box-shadow:inset 4px 0 0 var(--bad)}
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}.dim{color:var(--dim)}
 .small{font-size:13px}.tiny{font-size:12px}.strong{font-weight:650}.nowrap{white-space:nowrap}.mono{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 .btn{border:1px solid var(--line);background:var(--card);border-radius:9px;padding:6px 12px;font-weight:600;font-size:14px;cursor:pointer;white-space:nowrap;display:inline-flex;align-items:center;gap:6px;justify-content:center}
+a.btn{text-decoration:none;color:inherit}
+.btn[aria-current]{border-color:var(--accent);color:var(--accent)}
 .btn:hover{background:var(--raise)}
 .btn:disabled{opacity:.5;cursor:default}
 .btn.primary{background:var(--accent);border-color:var(--accent);color:var(--accent-ink)}
@@ -716,7 +718,9 @@ fieldset.real{border-color:var(--bad)}fieldset.real legend{color:var(--bad)}
 .fold th,.fold td{padding:8px 12px 8px 0}
 .fold .sort{border:0;background:none;padding:0;font-weight:600;color:inherit;cursor:pointer}
 .fold .sort[aria-pressed=true]{color:var(--ink)}
+details p+.levels{margin-top:10px}
 .levels{display:grid;grid-template-columns:minmax(120px,1.3fr) 1fr 1fr;gap:8px 12px;align-items:center;font-size:13.5px}
+#ask-l{margin:0;padding-left:18px;max-height:38vh;overflow:auto;display:grid;gap:4px}
 .banner a{color:inherit;margin-left:6px}
 footer{color:var(--dim);font-size:12.5px;padding-bottom:28px}
 footer .wrap{display:flex;gap:10px 24px;align-items:center;flex-wrap:wrap}
@@ -1421,7 +1425,7 @@ class Hands {
     if (!b) return;
     this.bot = b; this.unclaimed = unclaimed;
     const p = b.position, runs = alive(b), off = !runs || busy.has(b.id), free = unclaimed && unclaimed.amount > 0;
-    this.note.hidden = runs; this.note.textContent = "The bot does these things itself: start it first." + (b.missing ? " Only its books can be mended while it is stopped." : "");
+    this.note.hidden = runs; this.note.textContent = "The bot does these things itself: start it first." + (b.missing ? " Only its books can be mended while it is stopped." : "") + (isNum(b.pot) ? " Its pot can be changed either way." : "");
     this.missing.hidden = !b.missing; this.levels.hidden = !p; this.coins.hidden = !free;
     if (this.missingText.textContent !== (b.missing || "")) this.missingText.textContent = b.missing || "";
     if (p) for (const [f, value] of [[this.stop, p.stop_loss], [this.target, p.take_profit]]) if (!f.node.dirty && document.activeElement !== f.node) f.node.value = plainNumber(value);
@@ -1640,7 +1644,7 @@ function renderAlarms() {
 function redraw(node, key, make) { const a = document.activeElement, id = a && node.contains(a) && a.id; cell(node, key, make); if (id && document.activeElement !== a && $(id)) $(id).focus(); }
 function fold(heads, list, make) {
   const names = heads.map(t => t.replace("#", ""));
-  return h("table", {class: "fold"}, h("thead", {}, h("tr", {}, heads.map((t, i) => h("th", {scope: "col", class: t.startsWith("#") ? "num" : ""}, names[i])))), h("tbody", {}, list.map(x => h("tr", {}, make(x).map((c, i) => { c.dataset.k = names[i]; return c; })))));
+  return h("table", {class: "fold"}, h("thead", {}, h("tr", {}, heads.map((t, i) => h("th", {scope: "col", class: t.startsWith("#") ? "num" : ""}, names[i])))), h("tbody", {}, list.map(x => h("tr", {}, make(x).map((c, i) => { c.dataset.k = i ? names[i] : ""; return c; })))));
 }
 function bar(share, cls, label) {
   const fillbar = h("span", {}), shown = Math.max(0, Math.min(100, share));
@@ -1649,7 +1653,7 @@ function bar(share, cls, label) {
 }
 const heat = share => share >= 100 ? "bad" : share >= 80 ? "warn" : "";
 const orUnknown = (n, make = quantity) => n === null || n === undefined ? h("span", {class: "warn"}, "unknown") : make(n);
-const megabytes = n => !isNum(n) ? "–" : n >= 10000 ? num(n / 1000, 1, 1) + " GB" : num(n, 0, n < 10 ? 1 : 0) + " MB";
+const megabytes = n => !isNum(n) ? "–" : n >= 10000 ? num(n / 1000, 1, 1) + " GB" : n > 0 && n < 0.95 ? num(n * 1000, 0, 0) + " kB" : num(n, 0, n < 10 ? 1 : 0) + " MB";
 const domId = text => text.replace(/[^A-Za-z0-9]+/g, "-");
 class Over {
   constructor() {
@@ -1750,19 +1754,20 @@ class Over {
   }
   guards(mode, g) {
     if (g.problem) return [h("h3", {}, "Guards"), h("p", {class: "note bad"}, g.problem + " Until then nothing is bought.")];
+    const accounts = g.accounts, short = s => s.scope.split("/").slice(1).join("/").replace("main/", "");
     const level = (l, n) => isNum(n) ? quantity(n) + (l.count ? "" : " %") : "–";
     const state = l => l.tripped ? [h("span", {class: "pill " + (l.tripped.level === "hard" ? "bad" : "warn"), title: l.tripped.text}, l.tripped.level === "hard" ? "tripped: sold" : "tripped: no entries"), h("div", {class: "tiny dim"}, "since " + when(l.tripped.wall_ms))] : l.unknown ? h("span", {class: "warn small"}, l.unknown + "; nothing is bought until it can") : l.reached ? h("span", {class: "pill warn"}, "no entries now") : isNum(l.percent) && l.percent >= 80 ? h("span", {class: "pill warn plain"}, "near") : h("span", {class: "dim"}, "well below");
     const lines = s => s.lines.map(l => [s, l]);
-    const grid = (all, first) => fold([first, "Limit", "Now", "No entries at", "All sold at", "State", ""], all, ([s, l]) => [
-      td(s.bot ? h("a", {href: "#bot/" + s.bot}, s.name) : s.name, "strong"), td(l.words[0].toUpperCase() + l.words.slice(1)),
+    const grid = all => fold(["Limit", "Now", "No entries at", "All sold at", "State", ""], all, ([s, l]) => [
+      td([h("div", {class: "strong"}, l.words[0].toUpperCase() + l.words.slice(1)), s.bot ? h("a", {href: "#bot/" + s.bot}, s.name) : accounts.length > 1 ? h("span", {class: "dim"}, short(s)) : null], "whole"),
       td(l.value === null ? h("span", {class: "dim"}, "unknown") : [quantity(Math.round(l.value * 100) / 100) + (l.count ? "" : " %") + (l.coin ? " in " + l.coin : ""), isNum(l.percent) ? bar(l.percent, heat(l.percent), l.words + ", percent of its level") : null]),
-      td(level(l, l.soft)), td(level(l, l.hard)), td(state(l), "whole"),
+      td(level(l, l.soft)), td(level(l, l.hard)), td(state(l), l.tripped || l.unknown ? "whole" : ""),
       td(h("button", {id: domId("reset " + s.scope + " " + l.limit), class: "btn quiet", type: "button", "aria-label": "Reset " + l.words + " of " + s.name, on: {click: () => this.reset(mode, s, l)}}, "Reset"), "num")]);
-    const accounts = g.accounts, some = accounts.filter(s => s.lines.length), bots = g.bots;
-    return [h("div", {class: "head"}, h("h3", {}, "Guards"), h("span", {class: "grow"}), accounts.map(s => h("button", {id: domId("edit " + s.scope), class: "btn quiet", type: "button", on: {click: () => this.edit(mode, s, g.names)}}, "Limits of " + s.scope.split("/").slice(1).join("/").replace("main/", "")))),
-      some.length ? grid(some.flatMap(lines), "Account") : h("p", {class: "small dim"}, accounts.length ? "No limits are set for this account." : "An account shows here when a bot of it has begun."),
+    const some = accounts.filter(s => s.lines.length), bots = g.bots;
+    return [h("div", {class: "head"}, h("h3", {}, "Guards"), h("span", {class: "grow"}), accounts.map(s => h("button", {id: domId("edit " + s.scope), class: "btn quiet", type: "button", on: {click: () => this.edit(mode, s, g.names)}}, "Limits of " + short(s)))),
+      some.length ? grid(some.flatMap(lines)) : h("p", {class: "small dim"}, accounts.length ? "No limits are set for this account." : "An account shows here when a bot of it has begun."),
       bots.map(s => s.problem ? h("p", {class: "note bad"}, s.name + ": " + s.problem) : null),
-      bots.some(s => s.lines.length) ? grid(bots.flatMap(lines), "Bot") : h("p", {class: "small dim"}, "No bot has limits of its own; they are set in a bot's form.")];
+      bots.some(s => s.lines.length) ? [h("h3", {}, "Guards of single bots"), grid(bots.flatMap(lines))] : h("p", {class: "small dim"}, "No bot has limits of its own; they are set in a bot's form.")];
   }
   async reset(mode, s, l) {
     if (!await ask("Reset " + l.words + " of " + s.name + "?", "Its measure begins anew from now" + (l.tripped ? ", and entries are allowed again." : "."), "Reset", Boolean(l.tripped))) return;
@@ -1790,9 +1795,9 @@ class Over {
     const mine = s => h("div", {}, h("a", {href: "#bot/" + s.bot_id}, s.name), " " + quantity(s.quantity) + (s.dust ? " + " + quantity(s.dust) + " dust" : ""), isNum(s.worth) ? h("span", {class: "dim"}, " ≈ " + amount(s.worth) + " " + s.quote) : null, s.unsettled ? h("span", {class: "warn"}, " (an order is under way)") : null);
     const whose = {foreign: "not this yard's", orphan: "this yard's, but no bot knows it", unknown: "unknown: a position file can't be read"};
     return [h("h3", {}, "Holdings"), x.settled ? null : h("p", {class: "note small"}, "Bots are trading just now; some figures are told when their orders are booked."),
-      x.assets.length ? fold(["Asset", "#Free", "#Locked", "Bots' coins", "#Pots may spend", "#Nobody's", "#Unexplained"], x.assets, a => [td(a.asset, "strong"), td(quantity(a.free), "num"), td(a.locked ? quantity(a.locked) : "–", "num dim"), td(a.shares.length ? [a.shares.slice(0, 8).map(mine), a.shares.length > 8 ? h("div", {class: "dim"}, "and " + (a.shares.length - 8) + " more") : null, a.missing ? h("div", {class: "bad strong"}, quantity(a.missing) + " of them are missing in the account") : null] : "–", "whole"), td(a.pots === 0 ? "–" : orUnknown(a.pots), "num"), td(orUnknown(a.unclaimed), "num"), td(a.unexplained === 0 ? "–" : orUnknown(a.unexplained, n => h("span", {class: "warn strong"}, (n > 0 ? "+" : "−") + quantity(Math.abs(n)))), "num")]) : h("p", {class: "small dim"}, "The account holds nothing."),
+      x.assets.length ? fold(["Asset", "#Free", "#Locked", "Bots' coins", "#Pots may spend", "#Nobody's", "#Unexplained"], x.assets, a => [td(a.asset, "strong whole"), td(quantity(a.free), "num"), td(a.locked ? quantity(a.locked) : "–", "num dim"), td(a.shares.length ? [a.shares.slice(0, 8).map(mine), a.shares.length > 8 ? h("div", {class: "dim"}, "and " + (a.shares.length - 8) + " more") : null, a.missing ? h("div", {class: "bad strong"}, quantity(a.missing) + " of them are missing in the account") : null] : "–", "whole"), td(a.pots === 0 ? "–" : orUnknown(a.pots), "num"), td(orUnknown(a.unclaimed), "num"), td(a.unexplained === 0 ? "–" : orUnknown(a.unexplained, n => h("span", {class: "warn strong"}, (n > 0 ? "+" : "−") + quantity(Math.abs(n)))), "num")]) : h("p", {class: "small dim"}, "The account holds nothing."),
       x.assets.filter(a => a.pots_word).map(a => h("p", {class: "note warn"}, a.pots_word[0].toUpperCase() + a.pots_word.slice(1) + ".")),
-      x.orders && x.orders.length ? [h("h3", {}, "Orders that are no bot's"), h("p", {class: "small dim"}, "They hold coins or money of the account; nothing here touches them."), fold(["Coin", "Side", "Kind", "#Price", "#Quantity", "Whose", "Client id", ""], x.orders, o => [td(o.symbol, "strong"), td(o.side, o.side === "BUY" ? "good" : "bad"), td((o.kind || "").toLowerCase().replaceAll("_", " ")), td(price(isNum(o.price) ? o.price : o.stop_price), "num"), td(quantity(o.quantity) + (o.executed ? ", done " + quantity(o.executed) : ""), "num"), td(whose[o.whose] || o.whose, o.whose === "orphan" ? "warn" : ""), td(o.client_id, "mono tiny"), td(o.whose === "orphan" ? h("button", {id: domId("orphan " + o.client_id), class: "btn quiet danger", type: "button", on: {click: () => this.orphan(mode, o)}}, "Take back") : "", "num")])] : null];
+      x.orders && x.orders.length ? [h("h3", {}, "Orders that are no bot's"), h("p", {class: "small dim"}, "They hold coins or money of the account; nothing here touches them."), fold(["Coin", "Side", "Kind", "#Price", "#Quantity", "Whose", "Client id", ""], x.orders, o => [td(o.symbol, "strong whole"), td(o.side, o.side === "BUY" ? "good" : "bad"), td((o.kind || "").toLowerCase().replaceAll("_", " ")), td(price(isNum(o.price) ? o.price : o.stop_price), "num"), td(quantity(o.quantity) + (o.executed ? ", done " + quantity(o.executed) : ""), "num"), td(whose[o.whose] || o.whose, o.whose === "orphan" ? "warn" : ""), td(o.client_id, "mono tiny whole"), td(o.whose === "orphan" ? h("button", {id: domId("orphan " + o.client_id), class: "btn quiet danger", type: "button", on: {click: () => this.orphan(mode, o)}}, "Take back") : "", "num")])] : null];
   }
   async orphan(mode, o) {
     if (!await ask("Take this order back?", o.side + " " + quantity(o.quantity) + " " + o.symbol + " is cancelled at the exchange. What it had executed shows as unexplained until you take it into the books.", "Take it back", true)) return;
