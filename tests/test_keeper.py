@@ -83,7 +83,7 @@ def test_a_stopped_bots_pair_stays_while_it_rests_and_is_booked_within_5_seconds
     control.stop_bot(y.files, y.settings, 1, "a test", y.supervisor)
     held = y.position()
     assert y.yard is not None and y.yard.keeper is not None
-    keep = until(lambda: y.yard.keeper.keeps.get(("paper", "main")), "the keeper")  # type: ignore[union-attr]
+    keep: Any = until(lambda: y.yard.keeper.keeps.get(("paper", "main")), "the keeper")  # type: ignore[union-attr]
     before = until(lambda: keep.looked_wall_ms, "a look")
     until(lambda: keep.looked_wall_ms > before + 4000, "two looks")
     assert keep.problem == ""

@@ -15,8 +15,9 @@ DEFAULT_BOUND_MS = 38_000
 # Where nobody but the bot watches the stop: one request, for HTTP_TIMEOUT at most, lies between
 # two signs of life. A bot beats every 2 s at least, so that nothing below this bound would be fair.
 SHORTEST_EXPOSED_MS = 6_000
-# A price beyond a stop needs no such patience: whoever looks at it sells within seconds.
-SILENT_MS = 5_000
+# A price beyond a stop needs no such patience: whoever looks at it sells within seconds. A start
+# is given longer, because a busy machine needs its time for imports.
+SILENT_MS, SILENT_START_MS = 5_000, 8_000
 
 
 def stuck_bound_ms(settings: Settings) -> int:
@@ -33,6 +34,12 @@ def silent_ms(status: Mapping[str, Any] | None, pid: int, since_wall_ms: int, no
     """How long process `pid` has given no sign of life; before its first one, since the yard saw it."""
     own = status is not None and status.get("pid") == pid
     return max(0, now_wall_ms - (_whole(status.get("heartbeat_wall_ms")) if own and status else since_wall_ms))
+
+
+def silent(status: Mapping[str, Any] | None, pid: int, since_wall_ms: int, now_wall_ms: int) -> bool:
+    """Whether process `pid` is too long silent to be relied on while the price lies beyond its stop."""
+    runs = status is not None and status.get("pid") == pid and status.get("state") != "starting"
+    return silent_ms(status, pid, since_wall_ms, now_wall_ms) > (SILENT_MS if runs else SILENT_START_MS)
 
 
 def late(status: Mapping[str, Any], check_interval_s: int, now_wall_ms: int, bound_ms: int) -> str:

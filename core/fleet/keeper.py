@@ -29,7 +29,7 @@ from core.config import Settings
 from core.errors import BotyardError, RateLimited, StateError
 from core.exchange import Exchange
 from core.fleet import records, state
-from core.fleet.health import SILENT_MS, silent_ms
+from core.fleet.health import silent
 from core.fleet.policy import pause_s
 from core.fleet.supervisor import Supervisor
 from core.model import SENDING, Position, Update, plain
@@ -117,7 +117,7 @@ class Keep:
         self._settings_now, self._make_client, self._monotonic = settings_now, make_client, monotonic
         self._client: Exchange | None = None
         self._kept: dict[int, _Kept] = {}
-        self._quiet_until = float("-inf")
+        self._quiet_until = self._judge_at = float("-inf")
         self.looked_wall_ms = 0
         self.problem = ""
 
@@ -147,9 +147,10 @@ class Keep:
         ]
         at_rest = [p for r in ours if (p := self._at_rest(r)) is not None]
         alone = [p for r in ours if (p := self._alone(r)) is not None]
-        open_ones = [p for r in ours if (p := self._position(r["id"])) is not None and p.direction is not None] if self.judge is not None else []
-        if not (at_rest or alone or open_ones) or (self.mode == "paper" and self.supervisor.unit_pid("paper") is None):
+        judging = self.judge is not None and self._monotonic() >= self._judge_at and any(r["status"] == "running" or self._position(r["id"]) for r in ours)
+        if not (at_rest or alone or judging) or (self.mode == "paper" and self.supervisor.unit_pid("paper") is None):
             return
+        open_ones = [p for r in ours if (p := self._position(r["id"])) is not None and p.direction is not None] if judging else []
         client = self._connected(settings)
         self._book(client, at_rest)
         prices = self._prices(client, {p.symbol for p in (*alone, *open_ones)})
@@ -157,7 +158,8 @@ class Keep:
             price = prices.get(p.symbol)
             if price is not None and passed(p, price[0]):
                 self.helper.rescue(p.bot_id, f"{p.symbol} stands at {plain(price[0])}, beyond the stop at {plain(p.stop_loss or price[0])}, and nobody looks")
-        if self.judge is not None and prices:
+        if self.judge is not None and judging:
+            self._judge_at = self._monotonic() + settings.risk_interval
             self.judge.look(prices, client.venue, client.time().market_ms)
 
     # --- who needs it ------------------------------------------------------------------------
@@ -197,8 +199,8 @@ class Keep:
         p = self._position(bot_id)
         if p is None or p.direction is None or p.stop_loss is None or _held(p):
             return None
-        pid, now = self.supervisor.pid(bot_id), wall_ms()
-        if pid is not None and silent_ms(state.read_status(self.files, bot_id), pid, self.helper.since_of(bot_id), now) < SILENT_MS:
+        pid = self.supervisor.pid(bot_id)
+        if pid is not None and not silent(state.read_status(self.files, bot_id), pid, self.helper.since_of(bot_id), wall_ms()):
             return None
         return p
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from core.clock import wall_ms
 from core.errors import BotyardError, Conflict, NotFound
 from core.fleet import locks, maintenance, state
-from core.fleet.health import SILENT_MS, health, silent_ms
+from core.fleet.health import health, silent
 from core.fleet.policy import Watch
 from core.fleet.processes import is_stopped
 from core.fleet.supervisor import StopFailed
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from core.fleet.yard import Yard
 
 END_STUCK_S = 1.2  # SIGTERM for most of it: whoever hangs hears it seldom, and its files are safe against a kill
-RESCUE_STARTS = 2  # so many in a row without a completed check: then a guard comes to the rescue
 log = logging.getLogger("botyard.yard")
 
 
@@ -137,15 +136,13 @@ class Recovery:
             if record is None or record["status"] != "running" or maintenance.read(self.files).on:
                 return None
             watch, pid = self.yard.watch(bot_id), self.supervisor.pid(bot_id)
-            if pid is not None and silent_ms(state.read_status(self.files, bot_id), pid, watch.since_wall_ms, wall_ms()) < SILENT_MS:
+            if pid is not None and not silent(state.read_status(self.files, bot_id), pid, watch.since_wall_ms, wall_ms()):
                 return None  # it is back
             self.yard.tell(record, "stop_unwatched", f"{why}: it is {'ended and ' if pid is not None else ''}started at once", "risk")
             if pid is not None:
                 self._end_stuck(bot_id, pid)
                 self._after_stuck(record, watch, "gave no sign of life when its stop was passed")
-            if watch.state != "given_up" and watch.starts >= RESCUE_STARTS:
-                watch.state, watch.why = "given_up", f"guarded: its stop was passed, and {watch.starts} starts in a row completed no check"
-                self.yard.tell_end(record, watch, "given_up", True)
-            self.yard.start_wanted(record, watch)
+            # One that hangs at its start would hang again: a guard sells, then the tries go on.
+            self.yard.start_wanted(record, watch, guard=watch.state == "given_up" or watch.starts > 0)
             return lambda: self.came_up(bot_id)
         return None

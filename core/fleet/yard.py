@@ -21,7 +21,7 @@ from core.config import Settings
 from core.errors import AlreadyRunning, BotyardError, Conflict, NotFound, SettingsError
 from core.fleet import locks, maintenance, records, state
 from core.fleet.health import exposed_bound_ms, late, stuck_bound_ms
-from core.fleet.keeper import Keeper
+from core.fleet.keeper import Judge, Keeper
 from core.fleet.paper_unit import PaperUnit
 from core.fleet.policy import Watch, pause_s
 from core.fleet.recovery import Recovery
@@ -86,7 +86,12 @@ class Yard:
         self._written = float("-inf")
         self.workers = Workers()
         self.recovery = Recovery(self)
-        self.keeper = Keeper(files, supervisor, self.recovery, self._settings_now) if keeper else None
+        self.keeper = Keeper(files, supervisor, self.recovery, self._settings_now, judge=self._judge) if keeper else None
+
+    def _judge(self) -> Judge:
+        from core.fleet.guarding import Guarding  # here: it starts bots by way of control, which knows this module
+
+        return Guarding(self.files, self.supervisor, self._settings_now)
 
     # --- the loop -------------------------------------------------------------------------
 
@@ -316,8 +321,9 @@ class Yard:
                 return lambda: self.recovery.came_up(bot_id)
         return None
 
-    def start_wanted(self, record: dict[str, Any], watch: Watch) -> None:
-        bot_id, guard = record["id"], watch.state == "given_up"
+    def start_wanted(self, record: dict[str, Any], watch: Watch, guard: bool = False) -> None:
+        """Start a wanted bot, on a worker's thread under its action lock; `guard`: only a guard for now."""
+        bot_id, guard = record["id"], guard or watch.state == "given_up"
         problem = self.mode_problem(record, guard)
         if problem:
             watch.state, watch.due, watch.why = "ended", None, problem
