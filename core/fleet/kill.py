@@ -10,7 +10,6 @@ other file.
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import time
 from collections.abc import Callable
@@ -32,7 +31,6 @@ from core.model import Event
 from core.storage import Files
 
 POLL_S = 0.1
-log = logging.getLogger("botyard.kill")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +181,7 @@ def check(what: str) -> None:
 
 
 def _tell(files: Files, by: str, text: str, severity: Any, detail: dict[str, Any]) -> None:
-    log.warning("%s", text)
     with contextlib.suppress(OSError):  # a full disk must not keep anybody from being told on the screen
-        audit(files, by, "kill switch", None, **detail)
+        audit(files, by, "kill switch", None, switch=detail)
     with contextlib.suppress(OSError):
         notify.post(files, Event("kill_switch", text, severity, wall_ms=wall_ms()))
