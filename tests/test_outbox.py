@@ -17,10 +17,11 @@ from core import notify
 from core.config import ROOT, load
 from core.errors import AlreadyRunning, StateError
 from core.model import Event
-from core.notify import channels, rules
+from core.notify import EVENTS, channels, rules
 from core.notify.channels.sms import Sms
 from core.notify.channels.telegram import Telegram
-from core.notify.outbox import EVENTS, STATUS, Outbox, parse
+from core.notify.intake import parse
+from core.notify.outbox import STATUS, Outbox
 from core.notify.rules import Rules
 from core.storage import Files
 from message_server import BOT_TOKEN, NOT_TAKEN, SETTINGS, TELEGRAM, TOKEN, MessageServer, make_channels, redirected

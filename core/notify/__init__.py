@@ -13,6 +13,7 @@ from core.model import Event
 from core.storage import Files, loads
 
 EVENTS = "data/events.jsonl"
+EVENTS_OLD = "data/events.old.jsonl"  # the same from before it was turned over (core/notify/intake.py)
 
 
 def post(files: Files, event: Event) -> None:
@@ -38,6 +39,8 @@ def as_line(event: Event) -> dict[str, Any]:
 def recent(files: Files, n: int = 50) -> list[dict[str, Any]]:
     """The last `n` events, oldest first. A line that can't be read is left out: it is told elsewhere, never acted on."""
     lines, _ = files.tail(EVENTS, n)
+    if len(lines) < n:
+        lines = files.tail(EVENTS_OLD, n - len(lines))[0] + lines
     found = []
     for line in lines:
         try:

@@ -12,7 +12,6 @@ they are repeated and say so. All else goes out at most once.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
@@ -25,18 +24,17 @@ from core import config
 from core.clock import wall_ms
 from core.config import Settings
 from core.errors import AlreadyRunning, BotyardError, SettingsError
-from core.notify import EVENTS, channels, rules
+from core.notify import channels, intake, rules
 from core.notify.channels import Channel, Outcome
 from core.notify.rules import ASKED, NEVER_FOLDED, Rules
 from core.notify.store import Message, Store
-from core.storage import Files, loads
+from core.storage import Files
 
 LOCK = "data/outbox.lock"
 STATUS = "data/outbox_status.json"
 LOOK_S = 1.0  # between two looks at the events' file
 SHOWN_MS = 3 * 86_400_000  # what could not be sent is shown for so long
 FIRST_START_MS = 600_000  # an outbox that is new takes in events of the last ten minutes, not a history
-_LINE = b'{"schema": 1, "kind": '  # how a line of events begins
 log = logging.getLogger("botyard.notify")
 
 
@@ -157,6 +155,7 @@ class Outbox:
                 self._write_status()
             if now - self._pruned > 3_600_000:
                 self._pruned = now
+                intake.turn_over(self.files, store, now)
                 store.prune(now, now - self._env.rules.keep_ms("risk"), now - self._env.rules.keep_ms("info"))
 
     def _have_made(self, now: int) -> None:
@@ -205,21 +204,8 @@ class Outbox:
     # --- taking in ---------------------------------------------------------------------
 
     def _take_in(self, store: Store, now: int) -> None:
-        """Every new line of events, exactly once: rows and the place read to are one transaction."""
-        mark = store.mark("events")
-        new, place = mark is None, int(mark or 0)
-        while new or place != _size(self.files.path(EVENTS)):
-            lines, after = self.files.read_from(EVENTS, place)
-            if after == place and not new:
-                return  # a line that isn't whole yet
-            at = after - sum(len(line) + 1 for line in lines)
-            with store:
-                for line in lines:
-                    for event in parse(line, at):
-                        self._accept(store, event, now, new)
-                    at += len(line) + 1
-                store.set_mark("events", str(after))
-            new, place = new and after != place, after
+        """Every new line of events, exactly once."""
+        intake.take_in(self.files, store, lambda event, new: self._accept(store, event, now, new))
 
     def _accept(self, store: Store, event: dict[str, Any], now: int, new: bool) -> None:
         kind, severity, bot_id = event["kind"], event["severity"], event["bot_id"]
@@ -348,35 +334,6 @@ class Outbox:
         return "".join(c if c.isprintable() else " " for c in text)
 
 
-def parse(line: bytes, at: int = 0) -> list[dict[str, Any]]:
-    """The event in a line at byte `at`, complete and typed, with its `key`; of a line that a death has torn, what is whole.
-
-    The next writer's line follows a torn one without a break, so the whole part is looked for at its beginning."""
-    try:
-        value = loads(line)
-    except (ValueError, UnicodeDecodeError, RecursionError):
-        again = line.find(_LINE, 1)
-        if again < 0:
-            log.warning("a line of %s bytes in %s can't be read and is left out", len(line), EVENTS)
-            return []
-        return parse(line[again:], at + again)
-    if not isinstance(value, dict) or not isinstance(value.get("kind"), str) or not isinstance(value.get("text"), str):
-        return []
-    data, severity, bot_id, when = value.get("data"), value.get("severity"), value.get("bot_id"), value.get("wall_ms")
-    data = data if isinstance(data, dict) else {}
-    return [
-        {
-            "kind": value["kind"],
-            "text": value["text"],
-            "severity": severity if severity in ("info", "warning", "risk") else "risk",  # rather one too many
-            "bot_id": bot_id if isinstance(bot_id, int) else None,
-            "wall_ms": when if isinstance(when, int) else 0,
-            "data": data,
-            "key": str(data["once"]) if isinstance(data.get("once"), str) else f"{at}:{hashlib.sha256(line).hexdigest()[:16]}",
-        }
-    ]
-
-
 def _shown(m: Message) -> dict[str, Any]:
     return {
         "ref": m.ref, "channel": m.channel, "kind": m.kind, "severity": m.severity, "bot_id": m.bot_id, "text": m.text, "count": m.count,
@@ -390,10 +347,3 @@ def _signature(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
