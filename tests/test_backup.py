@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from core.account import ledger
-from core.bot import catchup
+from core.bot import catchup, commands, reconcile
 from core.bot.ids import number_of
 from core.bot.trader import Trader
 from core.fleet import backup, restore
@@ -351,3 +351,24 @@ def test_a_yard_whose_other_self_goes_on_trading_buys_nothing_and_takes_the_othe
     assert [bot.entry_block() for bot in again] == ["", ""]
     for bot, other in zip(again, old, strict=True):
         same(bot, other)
+
+
+def test_before_all_bots_have_caught_up_no_difference_is_explained_away(lives: Lives) -> None:
+    old = lives.bots()
+    lives.run(old, 7)
+    copy = lives.take()
+    lives.run(old, 20)
+    lives.settle(old)
+    home = lives.back(copy)
+    lives.world.home, lives.world.files = home, Files(home)
+    first = lives.world.bot(1, "BTCUSDT", Restless(), "1000", **lives.record)
+    assert first.start()
+    found = reconcile.examine(Files(home), first.exchange)
+    assert (found.unsettled, found.proposals) == ([2], [])
+    outcome, text = first.hands._do(commands.Command("adopt", "a test", home / "1.json", {"quantity": D(1)}))
+    assert outcome == "refused" and "bot 2 was restored" in text
+    second = lives.world.bot(2, "BTCUSDT", Restless(), "1000", **lives.record)
+    assert second.start()
+    lives.settle([first, second])
+    assert reconcile.examine(Files(home), first.exchange).unsettled == []
+    lives.right(home, [first, second])

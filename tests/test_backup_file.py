@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import zlib
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -130,11 +131,17 @@ def test_a_cut_or_damaged_backup_is_refused_wherever_it_is_cut_or_damaged(files:
     for n in range(10, len(whole), max(1, len(whole) // 200)):
         damaged.append(whole[:n] + bytes([whole[n] ^ 0x10]) + whole[n + 1 :])
     damaged += [b"", b"\0" * 3000, b"not a backup", gzip.compress(b""), gzip.compress(b"\0" * 4096), whole[len(whole) // 2 :]]
+    content, harmless = gzip.decompress(whole), 0
     for data in damaged:
         broken.write_bytes(data)
+        with contextlib.suppress(OSError, EOFError, zlib.error):
+            if gzip.decompress(data) == content:  # the few bits of the last byte that mean nothing
+                harmless += 1
+                continue
         with pytest.raises(InputError):
             restore.restore(broken, home)
         assert not home.exists()
+    assert harmless <= 1
     assert [p.name for p in tmp_path.iterdir() if "restoring" in p.name] == []
 
 

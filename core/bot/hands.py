@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from core.account.claims import claims
 from core.account.ledger import ADOPTED, RELEASED
-from core.bot import commands, decisions, fold, reconcile
+from core.bot import catchup, commands, decisions, fold, reconcile
 from core.bot.botlog import money
 from core.bot.commands import Command
 from core.errors import ExchangeError, RateLimited
@@ -71,6 +71,9 @@ class Hands:
             return self._skip(int(command.data.get("entries", 1)))
         if command.name == "levels":
             return self._levels(command)
+        behind = catchup.pending(self.bot.files)
+        if behind:  # what seems to be nobody's, or missing, may be theirs
+            return "refused", f"bot {behind[0]} was restored from a backup and has not caught up with the exchange yet: start it once, then try again"
         if command.name == "adopt":
             return self._adopt(command)
         return self._mend(command)

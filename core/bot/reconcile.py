@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from core.account import ledger
 from core.account.claims import Claim, bears_first, claims
-from core.bot import fold
+from core.bot import catchup, fold
 from core.bot.journal import Journal
 from core.bot.position import PositionStore
 from core.clock import wall_ms
@@ -58,7 +58,8 @@ class Finding:
 def examine(files: Files, exchange: Exchange) -> Finding:
     """Compare and propose. Meaningful only while no order is unsettled (`unsettled` names those bots)."""
     found = claims(files, exchange.venue)
-    unsettled = [c.bot_id for c in found if c.unsettled]
+    # A bot that was restored and has not caught up yet knows nothing of what it did since.
+    unsettled = sorted({c.bot_id for c in found if c.unsettled} | set(catchup.pending(files)))
     differences = ledger.compare(files, exchange)
     if unsettled:
         return Finding(differences, found, [], unsettled)

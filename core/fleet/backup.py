@@ -27,6 +27,7 @@ history.db unless asked for), other backups; `.env` unless asked for.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -130,8 +131,7 @@ def create(
         }
         progress(f"Packing {len(measured)} files")
         _pack(taking.stage, manifest, stage / "packed")
-        os.link(stage / "packed", path)  # unlike a rename it replaces nothing
-        fsync_folder(path.parent)
+        _name(stage / "packed", path)
     except FileExistsError:
         raise Conflict(f"{path} is there already: name another file, or a folder") from None
     finally:
@@ -171,6 +171,19 @@ def _sweep(folder: Path) -> None:
         pid = left.name.split("-")[2]
         if pid.isdigit() and not _lives(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _name(packed: Path, path: Path) -> None:
+    """The finished file under its name, at once; FileExistsError where there is one."""
+    try:
+        os.link(packed, path)  # unlike a rename it replaces nothing
+    except OSError as e:
+        if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        if path.exists():  # a stick's file system may know no links
+            raise FileExistsError(path) from None
+        packed.rename(path)
+    fsync_folder(path.parent)
 
 
 def _lives(pid: int) -> bool:
