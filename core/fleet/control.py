@@ -21,6 +21,7 @@ from core.fleet import locks, maintenance, preflight, records, state
 from core.fleet.audit import audit
 from core.fleet.health import health, stuck_bound_ms
 from core.fleet.paper_unit import PAPER_WANTED
+from core.fleet.pot import change_pot as change_pot  # one of the things a person can do
 from core.fleet.registry import Registry
 from core.fleet.screen import ScreenSupervisor
 from core.fleet.supervisor import Supervisor
