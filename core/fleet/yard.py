@@ -77,7 +77,7 @@ class Yard:
             supervisor,
             paper_argv or [sys.executable, "-m", "core.paper"],
             monotonic,
-            submit=lambda job: self.workers.submit("paper", 1, job),
+            submit=lambda job: self.workers.submit("paper", -1, job),
             crashed=self._paper_crashed,
         )
         self.sampling = Sampling(files, supervisor, records=lambda: self.records, tell=self._tell_usage, replace=self._replace_heavy, monotonic=monotonic)
@@ -125,13 +125,13 @@ class Yard:
             except Exception as e:  # noqa: BLE001 - one bot's trouble must not keep the others from being watched
                 self.watch(record["id"]).why = f"the yard could not look after it: {e}"
                 log.warning("bot %s: %s", record["id"], e)
+        if not self.workers.busy("paper"):
+            self._paper.look(self.records)  # before its bots: they can't do anything without it
         for open_business, bot_id in sorted(wanted_now, key=lambda w: (not w[0], w[1])):
             self.workers.submit(f"bot_{bot_id}", 0 if open_business else 2, lambda b=bot_id: self._start(b))  # type: ignore[misc]
         if known:
             for gone in set(self.watches) - {r["id"] for r in self.records}:
                 del self.watches[gone]
-        if not self.workers.busy("paper"):
-            self._paper.look(self.records)
         if self.keeper is not None:
             self.keeper.step()
         if self.outbox is not None:
