@@ -155,7 +155,11 @@ def test_more_than_the_wallet_holds_is_refused_and_changes_nothing(form: Form) -
 def test_a_resting_order_is_listed_until_it_is_cancelled(form: Form) -> None:
     request = resting_buy(form)
     assert form.exchange.place(request).status == "NEW"
-    assert [u.client_id for u in form.exchange.open_orders(form.symbol)] == [request.client_id]
+    listed = form.exchange.open_orders(form.symbol)
+    assert [u.client_id for u in listed] == [request.client_id]
+    asked = listed[0].request
+    assert asked is not None, "it tells what was asked for: the order may be anyone's"
+    assert (asked.side, asked.kind, asked.price, asked.quantity) == (request.side, request.kind, request.price, request.quantity)
     quote = form.exchange.symbol(form.symbol).quote
     assert form.exchange.balances()[quote].locked > 0
     gone = form.exchange.cancel(form.symbol, request.client_id)
