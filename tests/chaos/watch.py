@@ -1,8 +1,9 @@
 """Looks at the house all the while: time without a stop, whose orders lie at the exchange, how long a recovery takes.
 
 A position counts by the fills at the exchange, not by what its bot knows. It has a stop when
-one of its bot rests at the exchange for all of it, or when its bot runs, knows of it and gives
-signs of life: then the last heartbeat is the last moment at which it surely had one. Time
+one of its bot rests at the exchange for all of it, or when its bot runs, knows of it, waits for
+no order's outcome (until then it doesn't look at prices) and gives signs of life: then the last
+heartbeat is the last moment at which it surely had one. Time
 during which the exchange itself was down doesn't count (its market stands still then and
 nobody could sell), nor does a bot that its owner stopped (told apart in the figures).
 """
@@ -163,7 +164,8 @@ class Watch:
                 self._closed(n, self._gaps.pop(n))
             return
         gap = self._gaps.setdefault(n, _Gap(now, now))
-        watched = pid is not None and status.get("pid") == pid and status.get("state") == "running" and file.get("position") and file.get("stop_loss")
+        alive = pid is not None and status.get("pid") == pid and status.get("state") == "running"
+        watched = alive and not status.get("unresolved") and file.get("position") and file.get("stop_loss")
         if watched and int(status.get("heartbeat_wall_ms") or 0) > gap.safe_ms:
             before = gap.safe_ms
             gap.safe_ms = int(status["heartbeat_wall_ms"])
@@ -188,8 +190,11 @@ class Watch:
             return "nobody holds its lock"
         if status.get("pid") != pid or status.get("state") != "running":
             return f"process {pid} is still starting (status: process {status.get('pid')}, {status.get('state')})"
+        if status.get("unresolved"):
+            sending = [o["request"]["client_id"] for o in file.get("orders", ()) if o["status"] == "SENDING"]
+            return f"process {pid} runs, but waits for an order's outcome {sending}"
         if not file.get("position"):
-            return f"process {pid} runs, but its file knows of no position (unresolved: {status.get('unresolved')})"
+            return f"process {pid} runs, but its file knows of no position"
         return f"process {pid} runs, its file names no stop" if not file.get("stop_loss") else f"process {pid} gives no sign of life"
 
     def _note(self, n: int, seconds: float, why: str) -> None:
