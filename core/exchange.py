@@ -132,6 +132,10 @@ class Exchange(ABC):
     def balances(self) -> dict[str, Balance]:
         """Every asset the account holds, by name; assets it holds none of may be missing."""
 
+    def fresh_balances(self) -> dict[str, Balance]:
+        """As `balances`, asked of the exchange now, also where reads are shared: for who counts the whole account's worth."""
+        return self.balances()
+
     @abstractmethod
     def place(self, request: OrderRequest, latest_ms: int | None = None) -> Update:
         """Send one order, once. The update carries the fills that the answer told.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import toy
 from bots import Script, run_checks, settings, trader
-from core.account.claims import Claim
+from core.account.claims import Claim, claims
 from core.account.equity import equity, worth
 from core.bot import decisions, setup
 from core.bot.decisions import Plan
@@ -22,7 +22,7 @@ from core.dash import inputs
 from core.errors import InputError, SettingsError, Unavailable
 from core.fleet import records
 from core.market import sizing
-from core.model import Balance, Rules, Symbol
+from core.model import Balance, Rules, Symbol, floor_to
 from core.storage import Files
 from test_fold import flat
 
@@ -147,6 +147,38 @@ def test_a_price_that_cant_be_read_coins_that_are_missing_and_orders_under_way_m
     assert "no answer" in worth([claim(1, "BTC", "1")], wallet, "USDT", broken).why
     assert "the account holds 1" in worth([claim(1, "BTC", "1"), claim(2, "BTC", "0.1")], wallet, "USDT", lambda s: D(1)).why
     assert "order of bot 2" in worth([claim(2, "BTC", "1", unsettled=True)], wallet, "USDT", lambda s: D(1)).why
+
+
+def test_an_order_at_the_exchange_that_has_filled_unbooked_makes_it_unknown() -> None:
+    """The stop has fired: the money is there, the coins are still claimed, and the owner's own coins hide that they are gone."""
+    stopped = replace(claim(1, "BTC", "1"), resting=D(1))
+    assert "has just filled" in worth([stopped], purse(USDT="1000", BTC="5"), "USDT", lambda s: D(1)).why
+    assert worth([stopped], purse(USDT="1000", BTC="5+1"), "USDT", lambda s: D(1)).value == 1001
+    bought = replace(claim(1, "BTC", "0"), bids=D(300))
+    assert "has just filled" in worth([bought], purse(USDT="700", BTC="3"), "USDT", lambda s: D(1)).why
+    assert worth([bought], purse(USDT="700+300"), "USDT", lambda s: D(1)).value == 1000
+
+
+def test_a_resting_purchase_and_sale_are_read_from_the_position_files(tmp_path: Path, clock: toy.StepClock, exchange: toy.ToyExchange) -> None:
+    exchange.capabilities = replace(exchange.capabilities, protection=True)
+    exchange.wallet["BTC"][0] = D(10)  # the owner's own
+    bot = begun(tmp_path, clock, exchange, ["BUY"])
+    run_checks(bot, clock, 1)
+    for _ in range(3):
+        clock.now += 1000
+        bot.step()
+    assert bot.position.protection == "exchange"
+    told = claims(Files(tmp_path), exchange.venue)[0]
+    assert told.resting == floor_to(bot.position.quantity, D("0.001")) and told.bids == 0
+    before = equity(Files(tmp_path), exchange, "USD").value
+    assert before is not None and before < 1000
+    exchange.move("97.9")  # the stop fires at the exchange; the bot has not heard of it
+    assert "has just filled" in equity(Files(tmp_path), exchange, "USD").why
+    for _ in range(4):
+        clock.now += 1000
+        bot.step()
+    after = equity(Files(tmp_path), exchange, "USD").value
+    assert after is not None and after == sum(exchange.wallet["USD"])
 
 
 def test_a_position_file_that_cant_be_read_makes_it_unknown(tmp_path: Path, exchange: toy.ToyExchange) -> None:

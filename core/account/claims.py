@@ -32,6 +32,7 @@ class Claim:
     quote: str = ""
     resting: Decimal = ZERO  # coins of it that its own open sales hold at the exchange
     dust: Decimal = ZERO  # what of `amount` is dust
+    bids: Decimal = ZERO  # quote asset that its open purchases hold at the exchange
 
     @property
     def loose(self) -> Decimal:
@@ -64,13 +65,13 @@ def claim_of(files: Files, bot_id: int, value: Mapping[str, Any], venue: Venue) 
         dust = Decimal(value["dust"])
         amount = (ZERO if value["position"] == "SHORT" else Decimal(value["quantity"])) + dust
         orders, quote = list(value["orders"]), str(value["quote"])
-        resting = _resting(value, orders)
+        resting, bids = _resting(value, orders)
     except (KeyError, TypeError, ArithmeticError) as e:
         path = files.path(f"bot_{bot_id}_position.json")
         raise StateError(path, f"its content can't be right ({e})", files.remedy(path)) from e
     if theirs.key() != venue.key() or not (amount or orders):
         return None
-    return Claim(bot_id, base, amount, str(value["symbol"]), any(_unsettled(value, o) for o in orders), quote, resting, dust)
+    return Claim(bot_id, base, amount, str(value["symbol"]), any(_unsettled(value, o) for o in orders), quote, resting, dust, bids)
 
 
 def _unsettled(position: Mapping[str, Any], order: Mapping[str, Any]) -> bool:
@@ -81,15 +82,20 @@ def _unsettled(position: Mapping[str, Any], order: Mapping[str, Any]) -> bool:
     return Decimal(order["executed"]) != booked
 
 
-def _resting(position: Mapping[str, Any], orders: list[Any]) -> Decimal:
-    """Base asset that open sales still mean to sell; a stop and its target are one pair, and hold it once."""
+def _resting(position: Mapping[str, Any], orders: list[Any]) -> tuple[Decimal, Decimal]:
+    """(base asset that open sales still mean to sell, quote asset that open purchases still mean to spend).
+
+    A stop and its target are one pair, and hold their coins once."""
     left: dict[Any, Decimal] = {}
+    bids = ZERO
     for o in orders:
         asked = o["request"]
         if asked["side"] == "SELL" and asked.get("quantity") is not None and o["status"] not in TERMINAL:
             pair = o["wall_created_ms"] if o["role"] in ("stop", "target") else asked["client_id"]
             left[pair] = max(left.get(pair, ZERO), Decimal(asked["quantity"]) - Decimal(o["executed"]))
-    return sum(left.values(), ZERO)
+        elif asked["side"] == "BUY" and None not in (asked.get("quantity"), asked.get("price")) and o["status"] not in TERMINAL:
+            bids += (Decimal(asked["quantity"]) - Decimal(o["executed"])) * Decimal(asked["price"])
+    return sum(left.values(), ZERO), bids
 
 
 def bears_first(claim: Claim) -> tuple[int, Decimal, int]:

@@ -33,7 +33,7 @@ def worth(found: list[Claim], wallet: dict[str, Balance], quote: str, price: Cal
     """Equity from the claims of all bots, the wallet, and prices by symbol. Pure but for `price`, which may raise ExchangeError."""
     held = wallet.get(quote)
     total = held.total if held else ZERO
-    mine = [c for c in found if c.quote == quote and (c.amount or c.unsettled)]
+    mine = [c for c in found if c.quote == quote]
     busy = [c.bot_id for c in mine if c.unsettled]
     if busy:
         return _unknown(f"an order of bot {', '.join(map(str, busy))} is not booked yet")
@@ -41,8 +41,15 @@ def worth(found: list[Claim], wallet: dict[str, Balance], quote: str, price: Cal
         claimed, there = sum((c.amount for c in found if c.asset == asset), ZERO), wallet.get(asset)
         if claimed > (there.total if there else ZERO):
             return _unknown(f"the bots claim {plain(claimed)} {asset}, the account holds {plain(there.total if there else ZERO)}")
+    # What rests at the exchange is locked there. Where less is, an order has filled that its bot has not booked yet.
+    for asset in sorted({c.asset for c in mine}):
+        there = wallet.get(asset)
+        if sum((c.resting for c in found if c.asset == asset), ZERO) > (there.locked if there else ZERO):
+            return _unknown(f"an order in {asset} has just filled")
+    if sum((c.bids for c in mine), ZERO) > (held.locked if held else ZERO):
+        return _unknown(f"an order in {quote} has just filled")
     prices: dict[str, Decimal] = {}
-    for claim in mine:
+    for claim in (c for c in mine if c.amount):
         if claim.symbol not in prices:
             try:
                 told = price(claim.symbol)
@@ -68,7 +75,7 @@ def equity(files: Files, exchange: Exchange, quote: str) -> Equity:
     try:
         before = claims(files, exchange.venue)
         for _ in range(LOOKS):
-            wallet = exchange.balances()
+            wallet = exchange.fresh_balances()
             after = claims(files, exchange.venue)
             if after == before:
                 return worth(after, wallet, quote, exchange.price)

@@ -195,6 +195,9 @@ class SharedExchange(Exchange):
         found = self.shared.once(key, find, fetch)
         return self.inner.balances() if found is None else found
 
+    def fresh_balances(self) -> dict[str, Balance]:
+        return self.inner.fresh_balances()
+
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Around whatever changes the account: no look that began before its end tells the balances."""
