@@ -78,6 +78,7 @@ def test_a_stopped_bots_pair_stays_while_it_rests_and_is_booked_within_5_seconds
     y.begin()
     y.holds(1)
     told = y.status()["unprotected_ms"]
+    print(f"without a stop for {told['last']} ms")
     assert 0 <= told["last"] <= told["max"] < 15_000
     assert "PROTECTED after" in y.log()
     control.stop_bot(y.files, y.settings, 1, "a test", y.supervisor)
