@@ -143,7 +143,8 @@ class Signals:
             if numbers:
                 break
         done = threading.Event()
-        done.wait(GRACE_S)  # the main thread normally ends the process long before
+        # The main thread normally ends the process long before. Maintenance mode gives it longer.
+        done.wait(status.grace_s(self.state.files, self.state.bot_id, GRACE_S))
         name = self.heard or signal.Signals(numbers[0]).name
         try:
             log.warning("👋 Stopped by %s in the middle of a step; the next start goes on from the files", name)

@@ -14,14 +14,17 @@ from typing import Any
 
 import pytest
 
-from core import notify
+from core import config, notify
 from core.clock import wall_ms
 from core.config import ROOT
 from core.errors import Conflict, InputError
 from core.fleet import control, locks, maintenance
 from core.fleet.health import health
+from core.fleet.screen import ScreenSupervisor
 from core.fleet.yard import Yard, read_status
+from core.storage import Files
 from fleet_help import Yardful, until, yardful
+from processes import BUY_ONCE, Home
 
 HOLD = "import os, signal; from core.storage import Files; l = Files(os.environ['BOTYARD_HOME']).lock('{}'); l.acquire(); signal.pause()"
 PAPER = [sys.executable, "-c", HOLD.format("data/paper/paper.lock")]
@@ -300,3 +303,25 @@ def test_the_command_turns_it_on_and_off_and_tells_how_it_stands(y: Yardful) -> 
     assert "maintenance mode is on" in refused.stderr
     assert yard_py(y, "maintenance", "off", "--json").returncode == 0
     assert not maintenance.read(y.files).on
+
+
+def test_a_bot_in_the_middle_of_an_order_is_let_finish_it_and_leaves_its_stop_at_the_exchange(tmp_path: Path) -> None:
+    h = Home(tmp_path / "home", CHECK_INTERVAL="3600", KLINE_INTERVAL="1m", HTTP_TIMEOUT="15")
+    try:
+        h.strategy("buy_once", BUY_ONCE)
+        h.paper()
+        h.post("/paper/faults", {"method": "POST", "path": "/api/v3/order", "fault": "hang_after", "times": 1, "params": {"seconds": 4}})
+        h.bot(1, "BTC Bot", "BTCUSDT", "buy_once")
+        until(lambda: (h.path / "bot_1_position.json").exists() and h.position().get("pending_order"), 30)
+        settings = config.load({"BOTYARD_HOME": str(h.path), "PAPER_PORT": str(h.port)})
+        files = Files(h.path)
+        done = maintenance.enter(files, ScreenSupervisor(files, settings), "a person")
+        assert done["bots"][1] == {"stopped": True, "error": None}
+        word = h.status()["exit"]
+        assert (word["code"], word["kind"], word["reason"]) == (0, "asked", "stopped by SIGTERM")
+        held = h.position()
+        assert (held["position"], held["pending_order"], held["protection"]) == ("LONG", None, "exchange")
+        assert {o["role"] for o in held["orders"]} == {"stop", "target"}
+        assert done["unwatched"] == []
+    finally:
+        h.end()

@@ -28,6 +28,17 @@ def stop_name(bot_id: int) -> str:
     return f"data/stop/bot_{bot_id}.json"
 
 
+def grace_s(files: Files, bot_id: int, usual: float) -> float:
+    """How long a stop of ours lets this process finish its step: what its note says (at most 60 s), else `usual`."""
+    try:
+        note = files.read_any(stop_name(bot_id))
+    except BotyardError:
+        return usual
+    if not isinstance(note, dict) or note.get("pid") != os.getpid() or not isinstance(note.get("grace_s"), int):
+        return usual
+    return float(max(usual, min(60, note["grace_s"])))
+
+
 class Status:
     def __init__(self, files: Files, bot_id: int):
         self.files, self.bot_id = files, bot_id

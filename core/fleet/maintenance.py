@@ -31,7 +31,8 @@ FILE = "data/maintenance.json"
 SCHEMA = 1
 LIFT = "utils/yard.py maintenance off"
 MOST_NOTE = 200
-STOP_S = 30.0  # a step may hold three reads of HTTP_TIMEOUT; a bot is let finish it
+GRACE_S = 20  # nobody is in a hurry: a bot is let finish a step that waits for the exchange, an order above all
+STOP_S = 30.0  # of which SIGTERM has the first 70 %
 WORKERS = 8
 
 
@@ -141,7 +142,7 @@ def enter(files: Files, keeper: Supervisor, by: str, note: str = "", say: Callab
             with locks.action(files, f"bot_{bot_id}"):
                 runs = keeper.pid(bot_id) is not None
                 if runs:
-                    keeper.stop(bot_id, by="maintenance", timeout_s=STOP_S)
+                    keeper.stop(bot_id, by="maintenance", timeout_s=STOP_S, grace_s=GRACE_S)
         except (BotyardError, OSError) as e:
             say(f"bot {bot_id}: {e}")
             return {"stopped": False, "error": str(e)}

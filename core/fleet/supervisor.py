@@ -195,15 +195,16 @@ class Supervisor(ABC):
 
     # --- stop ---------------------------------------------------------------------------
 
-    def stop(self, bot_id: int, *, by: str, timeout_s: float = 15, at_once: bool = False) -> None:
+    def stop(self, bot_id: int, *, by: str, timeout_s: float = 15, at_once: bool = False, grace_s: int | None = None) -> None:
         """Stop a bot; returns when its process is gone (also when there was none). StopFailed otherwise.
 
-        `at_once`: by SIGKILL alone, for a process that can hear nothing else."""
+        `at_once`: by SIGKILL alone, for a process that can hear nothing else. `grace_s` lets it
+        finish a step that takes so long; else it cuts its step off within two seconds."""
         note = bot_status.stop_name(bot_id)
 
         def tell(pid: int) -> None:
             # Before the signal: the bot then knows that one of ours sent it.
-            value = {"schema": 1, "pid": pid, "wall_ms": wall_ms(), "by": by}
+            value = {"schema": 1, "pid": pid, "wall_ms": wall_ms(), "by": by, "grace_s": grace_s}
             with contextlib.suppress(OSError):  # a full disk must not keep a bot from being stopped
                 self.files.write_json(note, value, durable=False, keep_previous=False)
 
