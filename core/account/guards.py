@@ -13,7 +13,6 @@ of the rest. Days are UTC days of market time; reservations and resets carry wal
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -164,7 +163,7 @@ class Guards:
         if not any(scopes.values()):
             return [], []
         members = self.members.read(bots_of(self.state()), only)
-        findings, news, changed = self._judge(copy.deepcopy(self._parts(self.state(), scopes)), scopes, members, prices, market_ms)
+        findings, news, changed = self._judge(_copied(self._parts(self.state(), scopes)), scopes, members, prices, market_ms)
         if changed:
             try:
                 with self._locked() as state:
@@ -190,7 +189,7 @@ class Guards:
             if not limits:
                 continue
             mine = self._of(scope, members)
-            measured = self.measured(state, scope, mine, prices, market_ms)
+            measured = self.measured(state, scope, mine, prices, market_ms, not rules.HISTORY.isdisjoint(limits))
             changed = measured.changed or changed
             found[scope] = rules.evaluate(limits, measured.facts)
             part = entry_of(state, scope)
@@ -213,19 +212,22 @@ class Guards:
                     news.append(_event(kind, scope, mine, finding, market_ms, now))
         return found, news, changed
 
-    def measured(self, state: dict[str, Any], scope: str, members: Mapping[int, Member], prices: Prices, market_ms: int) -> Measured:
-        """The scope's facts; `state` is brought up to date where a day began, a peak rose or a bot came or went."""
+    def measured(self, state: dict[str, Any], scope: str, members: Mapping[int, Member], prices: Prices, market_ms: int, history: bool = True) -> Measured:
+        """The scope's facts; `state` is brought up to date where a day began, a peak rose or a bot came or went.
+
+        `history` False: trades are not counted, no limit asks for them."""
         now = self.wall_ms()
         worth = {m.symbol: usable(prices.get(m.symbol), now) for m in members.values() if m.direction is not None}
         account = not scope.startswith("bot_")
         problem = self.members.records_problem if account else ""
-        return measure(state, scope, members, worth, market_ms, now, self._memory.setdefault(scope, {}), problem)
+        return measure(state, scope, members, worth, market_ms, now, self._memory.setdefault(scope, {}), problem, history)
 
     @staticmethod
     def _of(scope: str, members: Mapping[int, Member]) -> dict[int, Member]:
         """The members of a scope; whoever can't be read counts to every account that it might belong to."""
         if scope.startswith("bot_"):
-            return {i: m for i, m in members.items() if bot_scope(i) == scope}
+            bot_id = int(scope[4:])
+            return {bot_id: members[bot_id]} if bot_id in members else {}
         unclear = [i for i, m in members.items() if m.problem and scope.startswith(f"{m.mode}/{m.account}/")]
         return {i: m for i, m in members.items() if m.account_scope == scope or i in unclear}
 
@@ -367,7 +369,7 @@ class Guards:
         members = self.members.read(bots_of(state))
         found = []
         for scope, limits in scopes.items():
-            part = copy.deepcopy(self._parts(state, {scope: limits}))
+            part = _copied(self._parts(state, {scope: limits}))
             facts = self.measured(part, scope, self._of(scope, members), prices, market_ms).facts
             entry = state["scopes"].get(scope) or {}
             values = {name: sorted(rules.value_of(name, facts).items()) for name in limits}
@@ -388,6 +390,13 @@ class Guards:
 
 
 # --- words and small things ------------------------------------------------------------------
+
+
+def _copied(value: Any) -> Any:
+    """A copy of JSON's types: whatever judging changes in it, the state that was read stays as it is."""
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    return [_copied(v) for v in value] if isinstance(value, list) else value
 
 
 def day_of(market_ms: int) -> str:

@@ -42,6 +42,7 @@ DAILY = frozenset({"daily_loss_pct", "daily_profit_pct", "trades_per_day"})  # t
 CONDITIONS = frozenset({"open_positions", "exposure_pct"})  # they hold as long as they are true
 ACCOUNT_ONLY = CONDITIONS
 PRICED = frozenset({"daily_loss_pct", "daily_profit_pct", "drawdown_pct", "exposure_pct"})  # can't be judged without prices
+HISTORY = frozenset({"consecutive_losses", "trades_per_day"})  # can't be judged without the journals
 WORDS = {
     "daily_loss_pct": "the day's loss",
     "daily_profit_pct": "the day's profit",
@@ -201,7 +202,7 @@ def evaluate(limits: Limits, facts: Facts) -> list[Finding]:
     for name, levels in limits.items():
         for coin, value in sorted(value_of(name, facts).items()):
             if value is None or not value.is_finite():
-                history = name in ("consecutive_losses", "trades_per_day")
+                history = name in HISTORY
                 why = (facts.history_problem if history else facts.problem) or "it is not known yet"
                 found.append(Finding(name, "unknown", coin=coin, text=f"{WORDS[name]} can't be judged: {why}"))
                 continue

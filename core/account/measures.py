@@ -54,6 +54,7 @@ def measure(
     wall_ms: int,
     memory: dict[str, Any],
     problem: str = "",
+    count_trades: bool = True,
 ) -> Measured:
     """Bring the scope's part of the state up to date, and say what its members come to.
 
@@ -63,7 +64,7 @@ def measure(
     history = "; ".join(m.history_problem or m.problem for m in members.values() if m.history_problem or m.problem) or problem
     problem = problem or "; ".join(m.problem for m in members.values() if m.problem)
     day = _day(part["day"], market_ms)
-    trades = None if history else _trades(members, part["reset_wall"], day)
+    trades = None if history or not count_trades else _trades(members, part["reset_wall"], day)
     lost, today = trades if trades is not None else (None, None)
     count = None if problem else sum(1 for m in members.values() if m.direction is not None or m.entering)
     values = {i: m.value(worth.get(m.symbol)) for i, m in members.items()}

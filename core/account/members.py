@@ -118,9 +118,16 @@ class _Journal:
 
     def __init__(self, files: Files, name: str):
         self.files, self.name = files, name
+        self._lives = 0
         self._clear()
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Another one whenever something else may be told."""
+        return self._lives, -1 if self.cursor is None else self.cursor
+
     def _clear(self) -> None:
+        self._lives += 1
         self.cursor: int | None = None
         self.trades: dict[int, _Open] = {}
         self.recent: deque[tuple[str, str]] = deque(maxlen=500)
@@ -202,6 +209,7 @@ class Members:
         self._positions: dict[int, _Cached] = {}
         self._journals: dict[int, _Journal] = {}
         self._records: _Cached | None = None
+        self._made: dict[int, tuple[Any, Any, Any, tuple[int, int], Member]] = {}
         self.records_problem = ""
 
     def read(self, told: Mapping[int, tuple[str, Decimal]] | None = None, only: Iterable[int] | None = None) -> dict[int, Member]:
@@ -257,7 +265,13 @@ class Members:
                 return Member(bot_id, ident=ident, **known)
             journal = self._journals.setdefault(bot_id, _Journal(self.files, f"bot_{bot_id}_fills.jsonl"))
             journal.read()
-            return _from_position(bot_id, cached.value, journal, {**known, "record": given})
+            made = self._made.get(bot_id)
+            # Files that did not change are the same objects as before.
+            if made is not None and made[0] is cached.value and made[1] is record and made[2:4] == (told, journal.version):
+                return made[4]
+            member = _from_position(bot_id, cached.value, journal, {**known, "record": given})
+            self._made[bot_id] = (cached.value, record, told, journal.version, member)
+            return member
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
             return Member(bot_id, problem=f"{name} or the bot's record can't be right ({type(e).__name__}: {e})", **{**known, "amount": None})
 
