@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import toy
 from bots import Script, run_checks, settings, trader
+from core.account import pots
 from core.account.claims import Claim, claims
 from core.account.equity import equity, worth
 from core.bot import decisions, setup
@@ -218,23 +219,34 @@ def test_a_bot_by_risk_that_is_stopped_out_loses_its_percentage(tmp_path: Path, 
     assert D("-10") <= made < D("-9.8"), "1 % of 1000, less what the step cut off; dust is still owned"
 
 
-def test_a_price_of_another_bots_coin_that_fails_defers_the_entry_and_the_next_check_buys(
-    tmp_path: Path, clock: toy.StepClock, exchange: toy.ToyExchange, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("failures", "lost"), [(2, 0), (3, 1)])
+def test_an_equity_that_cant_be_told_for_a_moment_is_asked_for_again_and_then_the_entry_waits(
+    tmp_path: Path, clock: toy.StepClock, exchange: toy.ToyExchange, failures: int, lost: int
 ) -> None:
-    one = begun(tmp_path, clock, exchange, ["BUY"], take_profit_pct=0)
-    run_checks(one, clock, 1)
-    two = begun(tmp_path, clock, exchange, ["BUY", "BUY"], 2, sizing="equity", sizing_pct=10)
-    sure, told = two.exchange.price, [D(100), D("NaN")]
+    bot = begun(tmp_path, clock, exchange, ["BUY"] * 9, sizing="equity", sizing_pct=10)
+    left = [True] * failures
 
-    def price(symbol: str) -> Decimal:  # the bot's own question is answered, the equity's is not
-        return told.pop(0) if told else sure(symbol)
+    def fresh() -> dict[str, Balance]:
+        if left:
+            left.pop()
+            raise Unavailable("no answer")
+        return exchange.balances()
 
-    monkeypatch.setattr(two.exchange, "price", price)
-    run_checks(two, clock, 1)
-    assert two.position.direction is None
-    assert "equity can't be told" in two.status.fields["last_check"]["why_not"]
-    run_checks(two, clock, 1)
-    assert two.position.direction == "LONG"
+    exchange.fresh_balances = fresh  # type: ignore[method-assign]
+    run_checks(bot, clock, 1)
+    assert (bot.position.direction is None) == bool(lost)
+    if lost:
+        assert "equity can't be told: the balance can't be read" in bot.status.fields["last_check"]["why_not"]
+        run_checks(bot, clock, 1)
+    assert bot.position.direction == "LONG"
+    assert bot.position.entry_quote == 100
+
+
+def test_the_profit_of_a_bot_that_sizes_by_equity_is_told_in_percent_of_its_amount() -> None:
+    record = {"trade_amount": D(200), "sizing": "equity"}
+    held = {"trade": 1, "totals": {"profit": D(10), "trades": 1}, "position": None, "initial_investment": D(50)}
+    assert pots.profit_pct(record, held, D(10)) == 5
+    assert (pots.need_of(record, held), pots.left_of(record, held), pots.capital(record, held)) == (0, 0, 200)
 
 
 # --- records and set-up -----------------------------------------------------------------------------

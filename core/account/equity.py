@@ -23,10 +23,11 @@ LOOKS = 3  # bots trade meanwhile: an answer counts where claims and wallet belo
 
 @dataclass(frozen=True, slots=True)
 class Equity:
-    """`value` in the quote asset, None where it can't be told, and why."""
+    """`value` in the quote asset, None where it can't be told, and why. `passing`: it may be told in a moment."""
 
     value: Decimal | None
     why: str = ""
+    passing: bool = False
 
 
 def worth(found: list[Claim], wallet: dict[str, Balance], quote: str, price: Callable[[str], Decimal]) -> Equity:
@@ -66,8 +67,8 @@ def worth(found: list[Claim], wallet: dict[str, Balance], quote: str, price: Cal
     return Equity(total)
 
 
-def _unknown(why: str) -> Equity:
-    return Equity(None, f"equity can't be told: {why}")
+def _unknown(why: str, passing: bool = True) -> Equity:
+    return Equity(None, f"equity can't be told: {why}", passing)
 
 
 def equity(files: Files, exchange: Exchange, quote: str) -> Equity:
@@ -85,5 +86,5 @@ def equity(files: Files, exchange: Exchange, quote: str) -> Equity:
     except ExchangeError as e:
         return _unknown(f"the balance can't be read: {e}")
     except (StateError, OSError) as e:
-        return _unknown(f"a bot's position can't be read: {e}")
+        return _unknown(f"a bot's position can't be read: {e}", passing=False)
     return _unknown("the bots are trading just now")

@@ -20,7 +20,8 @@ from typing import Any
 
 from core.model import ZERO, plain
 
-POTLESS = ("all_available", "equity", "risk")
+BY_EQUITY = ("equity", "risk")
+POTLESS = ("all_available", *BY_EQUITY)
 _PLACES = Decimal("0.0001")
 
 
@@ -93,11 +94,14 @@ def first_trade(position: Mapping[str, Any] | None) -> int:
 def profit_pct(record: Mapping[str, Any], position: Mapping[str, Any] | None, profit: Decimal) -> Decimal | None:
     """A bot's profit in percent of what was put into it, to four places; None where nothing was.
 
-    Up to a change of the pot: of the first investment. What was made since: of the capital since.
+    Up to a change of the pot: of the first investment (sized by equity: of `trade_amount`, the reference).
+    What was made since: of the capital since.
     So a change by hand moves the percentage by nothing, and later profits are measured by the money that made them."""
     note = _note(record, position)
     if note is None:
-        first = Decimal(str((position or {}).get("initial_investment") or 0)) or capital(record, position)
+        first = Decimal(str((position or {}).get("initial_investment") or 0))
+        if record.get("sizing") in BY_EQUITY or not first:
+            first = capital(record, position)
         return (profit / first * 100).quantize(_PLACES) if first else None
     since = (profit - Decimal(str(note["profit"]))) / capital(record, position) * 100
     return (Decimal(str(note["percent"])) + since).quantize(_PLACES)

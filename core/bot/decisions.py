@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from core.account.pots import POTLESS
+from core.account.pots import BY_EQUITY, POTLESS
 from core.bot import fold
 from core.market import sizing
 from core.market.triggers import touched
@@ -190,7 +190,7 @@ def check(
         return hold(f"{symbol.name} can't be traded now (status {symbol.status})")
     if free_quote is None:
         return hold("the free balance could not be read")
-    if plan.sizing in ("equity", "risk") and equity is None:
+    if plan.sizing in BY_EQUITY and equity is None:
         return hold(no_equity or "equity can't be told")
     budget, why = entry_budget(plan, position, symbol, price, free_quote, equity)
     if why:

@@ -11,18 +11,21 @@ from dataclasses import replace
 from decimal import Decimal, localcontext
 
 from core.account.equity import Equity, equity
+from core.account.pots import BY_EQUITY
 from core.bot import decisions, series
 from core.bot.setup import Setup
 from core.bot.teller import Teller
 from core.clock import Clock
 from core.config import Settings
-from core.errors import ExchangeError, RateLimited, StrategyError
+from core.errors import ExchangeError, RateLimited, StrategyError, Unavailable
 from core.exchange import Exchange
 from core.model import ZERO, Candles, Decision, KlineRow, Position, Symbol
 from core.storage import Files
 from strategies.base import MarketView, Strategy
 
 log = logging.getLogger("botyard")
+
+TRIES = 3  # of a check, to be told the account's equity
 
 
 class Strategist:
@@ -31,6 +34,7 @@ class Strategist:
     def __init__(self, strategy: Strategy, exchange: Exchange, clock: Clock, teller: Teller):
         self.strategy, self.exchange, self.clock, self.teller = strategy, exchange, clock, teller
         self.files = teller.files
+        self._tries = 0
         self.providers: dict[str, series.Provider] = {}
 
     def open(self, settings: Settings, files: Files, symbol: Symbol, openers: Mapping[str, series.Opener]) -> None:
@@ -62,8 +66,8 @@ class Strategist:
         signal = str(answer["signal"])
         free = self._free_quote(symbol) if signal == "BUY" and position.direction is None else None
         worth = Equity(None)
-        if free is not None and config.plan.sizing in ("equity", "risk"):
-            worth = equity(self.files, self.exchange, symbol.quote)
+        if free is not None and config.plan.sizing in BY_EQUITY:
+            worth = self._equity(symbol.quote)
         said = str(answer.get("reasoning", ""))
         found = decisions.check(signal, said, config.plan, position, symbol, price, free, worth.value, worth.why)
         return replace(found, inputs=inputs)
@@ -72,6 +76,16 @@ class Strategist:
         free = {asset: b.free for asset, b in self.exchange.balances().items()}
         candles = Candles(symbol.name, config.timeframe, rows)
         return MarketView(symbol, candles, price, self.clock.market_ms(), free.get(symbol.quote, ZERO), free.get(symbol.base, ZERO))
+
+    def _equity(self, quote: str) -> Equity:
+        """The account's equity. What may be told in a moment (another bot trades just now) is asked for again by the
+        same check, raised as Unavailable; after TRIES the check goes on without, and the entry waits for the next."""
+        found = equity(self.files, self.exchange, quote)
+        self._tries = self._tries + 1 if found.passing else 0
+        if 0 < self._tries < TRIES:
+            raise Unavailable(found.why)
+        self._tries = 0
+        return found
 
     def _free_quote(self, symbol: Symbol) -> Decimal | None:
         """None: it can't be read now, which defers only an entry."""
