@@ -120,6 +120,27 @@ def test_a_woken_bot_sells_within_seconds(home):
     assert sold - switch["wall_ms"] < 10_000
 
 
+def test_the_yard_trips_an_accounts_guard_and_every_bot_of_it_sells(home):
+    """A real yard with its keeper: the fees of two entries are more than this account may lose."""
+    guard_files.set_limits(Files(home.path), "paper/main/USDT", {"daily_loss_pct": {"hard": "0.08"}})
+    home.paper()
+    records(home, 2)
+    yard = home.start("-m", "core.fleet")
+    try:
+        until(lambda: any(e["kind"] == "guard_hard" for e in home.lines("data/events.jsonl")), "the guard to trip", 60)
+        until(lambda: held(home, 2) == [] and all(home.position(n)["totals"]["trades"] == 1 for n in (1, 2)), "both bots to be flat", 20)
+        sold = [r["tag"] for n in (1, 2) for r in home.lines(f"bot_{n}_fills.jsonl") if r["side"] == "SELL"]
+        assert set(sold) == {"guard"}
+        trip = next(t for t in home.json("data/guards_state.json")["scopes"]["paper/main/USDT"]["trips"].values() if t["level"] == "hard")
+        last = max(r["wall_ms"] for n in (1, 2) for r in home.lines(f"bot_{n}_fills.jsonl"))
+        print(f"\ntwo bots and a yard: flat {(last - trip['wall_ms']) / 1000:.2f} s after the trip was written")
+        wallet_is_the_books(home)
+    finally:
+        yard.terminate()
+        yard.wait(15)
+        command(home, "yard", "stop", "--all")
+
+
 def test_without_the_word_nothing_is_sold(home):
     records(home, 1, status="stopped")
     for typed in ("", "yes\n", "flatten\n"):
