@@ -1206,6 +1206,12 @@ function readLevels(prefix, guards, usage) {
   if (bad) bad.focus();
   return bad ? null : found;
 }
+// What the dashboard says of limits, in the words that stand beside the fields.
+function limitWords(text) {
+  let said = text.replace(/^limits: /, "").replace(/^.*?; in it /s, "");
+  for (const [name, words] of [...ACCOUNT_GUARDS, ...USAGE]) said = said.replaceAll(name, words.replace(/, (%|MB)$/, ""));
+  return said.replace(/\bsoft\b/g, "“no entries at”").replace(/\bhard\b/g, "“all sold at”");
+}
 const sameLimits = (a, b) => { const flat = x => Object.entries(x || {}).flatMap(([k, v]) => v !== null && typeof v === "object" ? Object.entries(v).filter(([, y]) => y !== null).map(([l, y]) => k + l + Number(y)) : v === null ? [] : [k + (USAGE.some(u => u[0] === k) ? "" : "soft") + Number(v)]).sort().join(); return flat(a) === flat(b); };
 function clearWrong() { for (const f of [...FIELDS, "params", "limits", "confirm"]) wrong(f, ""); $("form-error").hidden = true; }
 function showWrong(message) {
@@ -1213,7 +1219,7 @@ function showWrong(message) {
   const rest = [];
   for (const part of message.split(/; (?=(?:params\.)?[a-z_]+: )/)) {
     const m = /^(?:params\.)?([a-z_]+): (.*)$/s.exec(part), field = m && (part.startsWith("params.") ? "params" : m[1]);
-    if (m && $("e-" + field)) { wrong(field, m[2]); first = first || $("f-" + field); } else rest.push(part);
+    if (m && $("e-" + field)) { wrong(field, field === "limits" ? limitWords(m[2]) : m[2]); first = first || $("f-" + field); } else rest.push(part);
   }
   if (rest.length) { $("form-error").textContent = rest.join("; "); $("form-error").hidden = false; }
   if (first) first.focus();
@@ -1756,7 +1762,7 @@ class Over {
     if (g.problem) return [h("h3", {}, "Guards"), h("p", {class: "note bad"}, g.problem + " Until then nothing is bought.")];
     const accounts = g.accounts, short = s => s.scope.split("/").slice(1).join("/").replace("main/", "");
     const level = (l, n) => isNum(n) ? quantity(n) + (l.count ? "" : " %") : "–";
-    const state = l => l.tripped ? [h("span", {class: "pill " + (l.tripped.level === "hard" ? "bad" : "warn"), title: l.tripped.text}, l.tripped.level === "hard" ? "tripped: sold" : "tripped: no entries"), h("div", {class: "tiny dim"}, "since " + when(l.tripped.wall_ms))] : l.unknown ? h("span", {class: "warn small"}, l.unknown + "; nothing is bought until it can") : l.reached ? h("span", {class: "pill warn"}, "no entries now") : isNum(l.percent) && l.percent >= 80 ? h("span", {class: "pill warn plain"}, "near") : h("span", {class: "dim"}, "well below");
+    const state = l => l.tripped ? [h("span", {class: "pill " + (l.tripped.level === "hard" ? "bad" : "warn"), title: l.tripped.text}, l.tripped.level === "hard" ? "tripped: sold" : "tripped: no entries"), h("div", {class: "tiny dim"}, l.tripped.text + " · since " + when(l.tripped.wall_ms) + " UTC")] : l.unknown ? h("span", {class: "warn small"}, l.unknown + "; nothing is bought until it can") : l.reached ? h("span", {class: "pill warn"}, "no entries now") : isNum(l.percent) && l.percent >= 80 ? h("span", {class: "pill warn plain"}, "near") : h("span", {class: "dim"}, "well below");
     const lines = s => s.lines.map(l => [s, l]);
     const grid = all => fold(["Limit", "Now", "No entries at", "All sold at", "State", ""], all, ([s, l]) => [
       td([h("div", {class: "strong"}, l.words[0].toUpperCase() + l.words.slice(1)), s.bot ? h("a", {href: "#bot/" + s.bot}, s.name) : accounts.length > 1 ? h("span", {class: "dim"}, short(s)) : null], "whole"),
@@ -1786,7 +1792,7 @@ class Over {
       if (!found) { failed("A limit must be a plain number such as 5 or 2.5."); return; }
       $("limits-save").disabled = true;
       try { await api("/api/guards", {method: "POST", body: {scope: s.scope, limits: found}}); d.close(); toast("Saved."); this.ask(mode); }
-      catch (x) { failed(x.message); }
+      catch (x) { failed(limitWords(x.message)); }
       finally { $("limits-save").disabled = false; }
     };
     d.showModal(); $("limits-list").querySelector("input").focus();

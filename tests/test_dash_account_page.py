@@ -265,7 +265,7 @@ def test_limits_that_are_none_are_marked_and_what_was_typed_stays(shown: Over) -
     shown.type("#a-drawdown_pct-soft", "20")
     shown.type("#a-drawdown_pct-hard", "10")
     shown.click("#limits-save")
-    shown.wait("must lie above soft", "#limits-error")
+    shown.wait("Fall from the peak has “all sold at” 10, which must lie above “no entries at” 20", "#limits-error")
     assert shown.one("#a-drawdown_pct-hard").get_attribute("value") == "10" and not shown.home.files.exists("guards.json")
     shown.picture("limits-wrong")
 
@@ -279,7 +279,7 @@ def test_a_bots_limits_are_edited_in_its_form(shown: Over) -> None:
     shown.wait("Volatile", "#f-strategy")
     shown.type("#l-daily_loss_pct-hard", "2")
     shown.click("#save")
-    shown.wait("must lie above soft", "#e-limits")
+    shown.wait("must lie above “no entries at” 3", "#e-limits")
     shown.type("#l-daily_loss_pct-hard", "7.5")
     shown.type("#l-trades_per_day-soft", "12")
     shown.one("#l-memory_mb").clear()

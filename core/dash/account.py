@@ -13,10 +13,9 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
-from core.account import guard_files
+from core.account import access, guard_files
 from core.account import limits as rules
 from core.account.budget import FILE as BUDGET_FILE
-from core.account.budget import Budget, host_of
 from core.account.guards import Guards, Shown
 from core.account.members import account_scope, bot_scope
 from core.dash.board import Board
@@ -175,20 +174,17 @@ def _scopes(board: Board, rows: list[dict[str, Any]], known: Mapping[str, Any]) 
 
 def budgets(board: Board, mode: str) -> list[dict[str, Any]]:
     """The request budget of a mode's host, for each account that its bots use: `{"host", "account", ...Budget.state}`."""
-    from core.binance_client import base_url  # not at the page's start: it brings python-binance with it
-
     if not board.files.exists(BUDGET_FILE):
         return []
-    host = host_of(base_url(board.settings, mode))  # type: ignore[arg-type]
     found = []
     for name in sorted({str(r.get("account") or "main") for r in board.records() if mode_of(r) == mode} | {"main"}):
-        budget = Budget(board.files.path(BUDGET_FILE), host, board.clock_ms, name)
+        budget = access.gate(board.settings, mode, name)  # type: ignore[arg-type]
         try:
             state = budget.state()
         finally:
             budget.close()
         if state:
-            found.append({"host": host, "account": name, **state})
+            found.append({"host": budget.host, "account": name, **state})
     return found
 
 

@@ -24,8 +24,9 @@ from core.dash.watch import Signature, Watch, signature
 from core.errors import InputError, NotFound, StateError, StrategyError
 from core.fleet import preflight as before_live
 from core.fleet import records
-from core.fleet.health import health, stuck_bound_ms
+from core.fleet.health import exposed_bound_ms, health, stuck_bound_ms
 from core.fleet.registry import BOTS, Registry
+from core.fleet.state import exposed as exposed_now
 from core.fleet.supervisor import Supervisor
 from core.storage import Files, loads
 
@@ -45,7 +46,7 @@ class Board:
     def __init__(self, settings: Settings, files: Files, supervisor: Supervisor, market: Market, clock_ms: Callable[[], int] = wall_ms):
         self.settings, self.files, self.supervisor, self.market, self.clock_ms = settings, files, supervisor, market, clock_ms
         self.registry = Registry(files)
-        self._bound_ms = stuck_bound_ms(settings)
+        self._bound_ms, self._exposed_ms = stuck_bound_ms(settings), exposed_bound_ms(settings)
         self.watch = Watch(files, supervisor)
         self.standing = Standing(files)
         self.lock = threading.Lock()
@@ -118,7 +119,8 @@ class Board:
         desk = self.market.desk(mode) if mode in self.market.modes() else None
         symbol = str(record["symbol"])
         told = state.status
-        found = health(record, told, pid, now, yard, self._bound_ms)
+        exposed = self._exposed_ms if exposed_now(state.position) else None
+        found = health(record, told, pid, now, yard, self._bound_ms, exposed)
         row = lines.row(
             record,
             state,
