@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import importlib.util
 import json
 import os
 import secrets
@@ -106,6 +107,47 @@ def test_where_it_has_no_right_or_there_is_no_systemd_it_writes_nothing_and_says
         assert done.returncode == 1
         assert "sudo python3" in done.stderr or "not started by systemd" in done.stderr
     assert not Path("/etc/systemd/system/botyard.service").exists()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Path, Path]:
+    """The command as on a machine of systemd's, with a systemctl that only writes down what it is told: (module, folder of units, its notes)."""
+    spec = importlib.util.spec_from_file_location("service", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    units, told = tmp_path / "units", tmp_path / "told"
+    units.mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/systemctl").write_text(f'#!/bin/sh\necho "$@" >>"{told}"\n[ ! -e "{tmp_path}/refuse" ] || {{ echo "it is masked" >&2; exit 1; }}\n')
+    (tmp_path / "bin/systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.delenv("BOTYARD_HOME", raising=False)
+    monkeypatch.setattr(module, "RUNS", units)
+    return module, units, told
+
+
+def test_install_writes_the_unit_has_it_start_now_and_at_boot_and_remove_takes_it_away(machine: tuple[Any, Path, Path]) -> None:
+    module, units, told = machine
+    path = units / "botyard.service"
+    for _ in range(2):  # a second time is as good
+        assert module.main(["install", "--into", str(units)]) == 0
+    assert path.read_text() == service("print").stdout
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert told.read_text().splitlines() == ["daemon-reload", "enable --now botyard.service"] * 2
+    told.unlink()
+    for _ in range(2):
+        assert module.main(["remove", "--into", str(units)]) == 0
+    assert told.read_text().splitlines() == ["disable --now botyard.service", "daemon-reload"]
+    assert list(units.iterdir()) == []
+
+
+def test_a_systemctl_that_refuses_is_told_with_its_own_words(machine: tuple[Any, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    module, units, told = machine
+    (told.parent / "refuse").touch()
+    assert module.main(["install", "--into", str(units)]) == 1
+    assert "systemctl daemon-reload failed: it is masked" in capsys.readouterr().err
 
 
 # --- what its command does ----------------------------------------------------------------------

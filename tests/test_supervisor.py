@@ -107,8 +107,8 @@ def test_a_bot_that_is_deaf_to_signals_is_gone_after_the_stop_all_the_same(yard:
 def test_a_name_is_text_and_reaches_the_bot_unchanged(yard: Yardful, name: str) -> None:
     (bot,) = yard.bots(name)
     yard.supervisor.start(bot)
+    yard.beating(1)  # it tells of its run after it has its lock
     assert yard.runs(1)[0]["argv"][1] == name
-    yard.beating(1)
     lines, cursor = yard.supervisor.read_log(1)
     assert lines == [f"2021-02-10 00:00:00 - INFO - 🤖 STARTING BOT: {name}"]
     assert yard.supervisor.read_log(1, cursor) == ([], cursor)
