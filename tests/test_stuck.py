@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import requests
 
+from core.fleet import locks
 from core.fleet.health import DEFAULT_BOUND_MS, SHORTEST_EXPOSED_MS, exposed_bound_ms, health, late, silent_ms
 from core.fleet.processes import Handle, exists, is_stopped
 from core.fleet.state import exposed
@@ -159,6 +160,20 @@ def kinds(s: Yardful) -> list[str]:
     from core import notify
 
     return [e["kind"] for e in notify.recent(s.files) if e["kind"] != "paper_crashed"]
+
+
+def test_a_start_that_somebody_else_is_just_at_is_left_to_him_without_an_error(s: Yardful) -> None:
+    s.bots("A", status="running")
+    yard = yard_of(s)
+    yard.watch(1).state = "starting"
+    with locks.action(s.files, "bot_1"), yard.recovery.acting(1) as record:
+        assert record is None
+    assert yard.watch(1).state == "waiting", "it is looked at again"
+    with yard.recovery.acting(1) as record:
+        assert record is not None
+        assert record["id"] == 1
+    with yard.recovery.acting(2) as record:
+        assert record is None, "there is no such bot"
 
 
 def test_a_stopped_process_is_killed_at_once_and_started_anew(s: Yardful) -> None:

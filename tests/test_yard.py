@@ -490,6 +490,16 @@ def test_stop_all_stops_bots_without_a_record_too_and_on_demand_yard_and_paper(w
     assert not y.files.exists("data/paper_wanted")
 
 
+def test_stop_all_with_everything_ends_the_yard_first_so_that_it_starts_no_guard_for_what_was_just_stopped(with_yard: Yardful) -> None:
+    y = with_yard
+    (bot,) = y.bots("A")
+    y.supervisor.start(bot)
+    said: list[str] = []
+    control.stop_all(y.files, y.settings, "a test", y.supervisor, everything=True, progress=said.append)
+    assert said[0] == "yard is stopped"
+    assert "bot 1 is stopped" in said[1]
+
+
 def test_stop_all_waits_for_a_start_that_is_just_under_way(with_yard: Yardful) -> None:
     y = with_yard
     (bot,) = y.bots("A", status="running")

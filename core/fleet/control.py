@@ -288,13 +288,19 @@ def stop_all(
             say(f"bot {bot_id} is stopped" + (f": {result['warning']}" if result["warning"] else ""))
         return {**result, "error": None}
 
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        results = dict(zip(todo, pool.map(stop, todo), strict=True))
-    answer: dict[str, Any] = {"bots": results, "error": problem, "yard": None, "paper": None}
+    answer: dict[str, Any] = {"bots": {}, "error": problem, "yard": None, "paper": None}
+
+    def stop_rest(unit: str) -> None:
+        answer[unit] = _stop_unit(files, keeper, unit)
+        say(f"{unit} is stopped" if answer[unit] is True else str(answer[unit]))
+
     if everything:
-        for unit in ("yard", "paper"):
-            answer[unit] = _stop_unit(files, keeper, unit)
-            say(f"{unit} is stopped" if answer[unit] is True else str(answer[unit]))
+        stop_rest("yard")  # before the bots: it would start guards that book what a stopped bot left
+        todo = sorted(known | set(keeper.running()))
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        answer["bots"] = results = dict(zip(todo, pool.map(stop, todo), strict=True))
+    if everything:
+        stop_rest("paper")
         files.path(PAPER_WANTED).unlink(missing_ok=True)
     audit(files, by, "stop all", everything=everything, failed=[i for i, r in results.items() if r["error"]])
     return answer

@@ -50,13 +50,19 @@ class Recovery:
     def acting(self, bot_id: int) -> Iterator[dict[str, Any] | None]:
         """Hold the bot's action lock; its record, None where somebody else is at it or the yard ends: the next look sees."""
         watch = self.yard.watch(bot_id)
-        try:
-            with locks.action(self.files, f"bot_{bot_id}", 0):
-                yield None if self.yard.workers.ending else self.yard.registry.bot(bot_id)
-        except (Conflict, NotFound) as e:
-            log.debug("bot %s: %s", bot_id, e)
-            if watch.state == "starting":  # nothing came of it, for now
-                watch.state, watch.due, watch.why = "waiting", self.yard.monotonic() + 1, str(e)
+        with contextlib.ExitStack() as held:
+            record, given = None, False
+            try:
+                held.enter_context(locks.action(self.files, f"bot_{bot_id}", 0))
+                record = None if self.yard.workers.ending else self.yard.registry.bot(bot_id)
+                given = True
+                yield record
+            except (Conflict, NotFound) as e:
+                log.debug("bot %s: %s", bot_id, e)
+                if watch.state == "starting":  # nothing came of it, for now
+                    watch.state, watch.due, watch.why = "waiting", self.yard.monotonic() + 1, str(e)
+            if not given:
+                yield None
 
     def came_up(self, bot_id: int) -> bool:
         """A start is over: the bot runs, or it is gone. Its imports are what keeps a processor busy."""

@@ -26,6 +26,7 @@ from core.fleet import control, state
 from core.model import floor_to
 
 COME_BACK_S = 60.0  # after the last act: until every bot has completed a check
+GUARDS_S = 30.0
 REST_S = 60.0  # with the market's clock stopped: until no order is unresolved
 
 
@@ -252,6 +253,8 @@ class Run:
         self.watch.end()
         for text in self.house.stop_bots():
             self.wrong(text)
+        # The yard may have a guard book what it saw of a bot that was stopped (DESIGN §5): such a run ends by itself.
+        self._until(self._nobody_runs, GUARDS_S, lambda: f"the guards to end: {self.house.keeper.running()}")
         for text in judge.judge(self.house, self.truth):
             self.wrong(text)
         for text in self.house.stop_rest():
@@ -280,6 +283,14 @@ class Run:
         for _ in range(8):
             unresolved = [n for n in self.house.ids if (state.read_status(self.house.files, n) or {}).get("unresolved")]
             if unresolved or judge.open_questions(self.house):
+                return False
+            time.sleep(0.25)
+        return True
+
+    def _nobody_runs(self) -> bool:
+        """For three seconds on end: the yard looks every two."""
+        for _ in range(12):
+            if self.house.keeper.running():
                 return False
             time.sleep(0.25)
         return True
