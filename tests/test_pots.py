@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bots import Script
 from core.account import ledger, pots
+from core.account.members import Members
 from core.bot import decisions, position, setup
 from core.bot.trader import Trader
 from core.config import load
@@ -331,3 +332,24 @@ def test_a_deposit_or_a_withdrawal_is_in_nobodys_pot_profit_or_percentage(world:
     bot.step()
     assert (shown(world, registry), pot_now(world, registry), pots.capital(registry.bot(1), None), bot.position) == before
     assert json.loads((world.home / "bot_1_position.json").read_text())["totals"]["profit"] == 0
+
+
+def test_no_guard_sees_a_profit_in_a_deposit_a_withdrawal_a_top_up_or_a_payout(world: World) -> None:
+    registry = listed(world, 500)
+    made(world, registry, "120")
+
+    def figures() -> tuple[Decimal | None, Decimal, Any]:
+        member = Members(world.files).read()[1]
+        value = member.value(D(40000))
+        assert value is not None
+        return value, member.capital(value), (member.realised, member.trades)
+
+    before = figures()
+    assert before[0] == 120 and before[1] == 620
+    world.ask("POST", "/paper/accounts/paper/deposit", {"asset": "USDT", "amount": "5000"})
+    world.ask("POST", "/paper/accounts/paper/withdraw", {"asset": "USDT", "amount": "777"})
+    assert figures() == before
+    change(world, 300)
+    assert figures() == (before[0], 920, before[2]), "the capital is larger, what was made is not"
+    change(world, -200)
+    assert figures() == (before[0], 720, before[2])

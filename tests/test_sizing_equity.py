@@ -22,6 +22,7 @@ from core.bot.trader import Trader
 from core.dash import inputs
 from core.errors import InputError, SettingsError, Unavailable
 from core.fleet import records
+from core.fleet.registry import Registry
 from core.market import sizing
 from core.model import Balance, Rules, Symbol, floor_to
 from core.storage import Files
@@ -276,6 +277,20 @@ def test_a_sizing_without_what_it_needs_is_refused(tmp_path: Path, fields: dict[
     record = {**GOOD, "id": 1, **fields}
     with pytest.raises(SettingsError):
         setup.build(settings(tmp_path), 1, "A", "BTCUSDT", "volatile", D(100), record, Script())
+
+
+def test_the_list_of_bots_takes_a_sizing_only_with_what_it_needs(home: Path) -> None:
+    registry = Registry(Files(home))
+    Files(home).write_json("active_bots.json", [])
+    with pytest.raises(InputError, match="sizing_pct: is missing"):
+        registry.create({**GOOD, "sizing": "equity"})
+    bot = registry.create({**GOOD, "sizing": "equity", "sizing_pct": "2.5", "max_entry": 900})
+    with pytest.raises(InputError, match="sizing_pct: is missing"):
+        registry.update(bot["id"], {"sizing_pct": None})
+    with pytest.raises(InputError, match="risk_pct: is missing"):
+        registry.update(bot["id"], {"sizing": "risk"})
+    after = registry.update(bot["id"], {"sizing": "risk", "risk_pct": 1})
+    assert (after["sizing"], after["sizing_pct"], after["risk_pct"], after["max_entry"]) == ("risk", D("2.5"), 1, 900)
 
 
 def test_the_page_takes_the_new_fields_and_a_running_bot_takes_them_up(tmp_path: Path) -> None:
