@@ -144,6 +144,20 @@ def test_what_is_made_after_a_top_up_is_measured_by_the_money_that_made_it(world
     assert shown(world, registry)["profit_pct"] == 15, "10 % of 100, then 5 % of 1000; not 60 %"
 
 
+def test_another_amount_given_on_the_page_moves_no_percentage_either(world: World) -> None:
+    registry = listed(world, 1000)
+    made(world, registry, "100")
+    change(world, -50)
+    registry.update(1, {"trade_amount": 200})
+    now = shown(world, registry)
+    assert (now["profit"], now["profit_pct"], now["paid_out"]) == (100, 10, 50)
+    assert pot_now(world, registry) == 250
+    registry.update(1, {"name": "Other"})
+    assert shown(world, registry) == {**now, "name": "Other"}
+    (world.home / "bot_1_position.json").write_text("{")
+    assert registry.update(1, {"trade_amount": 300})["trade_amount"] == 300, "a broken file keeps nobody from changing a record"
+
+
 def test_a_payout_takes_profit_first_and_leaves_the_capital(world: World) -> None:
     registry = listed(world, 100)
     made(world, registry, "300")

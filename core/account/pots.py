@@ -5,7 +5,7 @@ took out of that profit. Records and position files come as the plain objects th
 hold. Bots whose sizing is one of POTLESS spend from the account as a whole: no part of it is
 theirs alone, so they claim nothing of it beforehand.
 
-A change of a pot by hand (core/fleet/pot.py writes it) leaves a note in the record, `pot`:
+A change of `trade_amount` by hand (core/fleet/pot.py, or an update of the record) leaves a note in the record, `pot`:
     paid_out     profit that was taken out, quote asset
     since_trade  number of the first trade whose profit the note knows; a bot that was set to
                  another market begins its totals anew, and the note ends with the old ones
@@ -105,6 +105,16 @@ def profit_pct(record: Mapping[str, Any], position: Mapping[str, Any] | None, pr
         return (profit / first * 100).quantize(_PLACES) if first else None
     since = (profit - Decimal(str(note["profit"]))) / capital(record, position) * 100
     return (Decimal(str(note["percent"])) + since).quantize(_PLACES)
+
+
+def note_on(record: Mapping[str, Any], position: Mapping[str, Any] | None, from_profit: Decimal = ZERO) -> dict[str, Any] | None:
+    """The note to keep when `record`'s amount is about to change, `from_profit` of the change being profit that
+    is paid out; None for a bot that has never traded."""
+    if not position or not position.get("has_traded"):
+        return None
+    profit = profit_of(position)
+    percent = profit_pct(record, position, profit) or ZERO
+    return {"since_trade": first_trade(position), "paid_out": paid_out(record, position) + from_profit, "profit": profit, "percent": percent}
 
 
 def _note(record: Mapping[str, Any], position: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

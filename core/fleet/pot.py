@@ -99,10 +99,7 @@ def _weigh(files: Files, settings: Settings, bot_id: int, change: Decimal, excha
         warning = _beyond(files, client, record, symbol, change)
         if warning and settings.strict_pots:
             raise InputError(f"amount: {warning}; top up by less, or add funds (STRICT_POTS)")
-    note = None
-    if held is not None and held.has_traded:
-        percent = pots.profit_pct(record, file, profit) or ZERO
-        note = {"since_trade": pots.first_trade(file), "paid_out": taken + from_profit, "profit": profit, "percent": percent}
+    note = pots.note_on(record, file, from_profit)
     amount = record["trade_amount"] + change + from_profit
     return Changed(bot_id, symbol.quote, change, before, after, amount, from_profit, warning), record, note
 

@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from core.account import pots
 from core.clock import wall_ms
 from core.config import ROOT
 from core.errors import AlreadyRunning, Conflict, NotFound, StateError
@@ -160,6 +161,9 @@ class Registry:
             business = state.open_business(state.read_position(self.files, bot_id)) if bound else None
             if business:
                 raise Conflict(f"bot {bot_id}: {', '.join(bound)} can't change while {business}; close it first")
+            if before["trade_amount"] != after["trade_amount"]:
+                with contextlib.suppress(StateError, OSError, LookupError, TypeError, ValueError, ArithmeticError):  # the bot itself says so
+                    new["pot"] = pots.note_on(before, state.read_position(self.files, bot_id))
             if live:
                 new["live_since"] = self._agreed(new, by)
             elif after["mode"] != "live" and new.get("live_since") is not None:
