@@ -795,7 +795,7 @@ main.wrap{padding-top:14px;gap:14px}
 </div>
 <div class="two">
 <div class="field"><label for="f-symbol">Coin</label><div class="combo"><input id="f-symbol" name="symbol" autocomplete="off" spellcheck="false" role="combobox" aria-expanded="false" aria-controls="coins" aria-autocomplete="list" placeholder="Search, e.g. BTC" required><ul class="pop" id="coins" role="listbox" aria-label="Coins" hidden></ul></div><span class="hint" id="coin-hint" role="status"></span><span class="wrong" id="e-symbol"></span></div>
-<div class="field"><label for="f-trade_amount">Amount of the first buy <span class="dim" id="quote-hint"></span></label><input id="f-trade_amount" name="trade_amount" inputmode="decimal" autocomplete="off" placeholder="100" required><span class="hint">Later buys reinvest what the bot has made or lost.</span><span class="wrong" id="e-trade_amount"></span></div>
+<div class="field"><label for="f-trade_amount">Amount of the first buy <span class="dim" id="quote-hint"></span></label><input id="f-trade_amount" name="trade_amount" inputmode="decimal" autocomplete="off" placeholder="100" required><span class="hint" id="amount-hint"></span><span class="wrong" id="e-trade_amount"></span></div>
 </div>
 <div class="field"><label for="f-strategy">Strategy</label><select id="f-strategy" name="strategy" required></select><span class="hint" id="strategy-hint"></span><span class="wrong" id="e-strategy"></span></div>
 <details id="params" hidden><summary id="params-h">Parameters</summary><div class="two" id="param-list"></div><span class="wrong" id="e-params"></span></details>
@@ -931,6 +931,7 @@ async function poll() {
     else failing = e instanceof ApiError ? e.message : "The page failed: " + e.message;
   }
   polling = false;
+  if (over && failing) { over.blind(); over.draw(); }
   reach();
   timer = setTimeout(poll, 2000);
 }
@@ -1238,7 +1239,7 @@ async function openForm(bot) {
   fill($("f-limits"), levelFields("l-", GUARDS, bot && bot.limits || {}, USAGE));
   $("guards-box").open = Boolean(bot && bot.limits && Object.keys(bot.limits).length);
   $("edit").showModal(); $("f-name").focus();
-  modeChosen();
+  modeChosen(); sizingChosen();
   try { strategies = await api("/api/strategies", {timeout: 30000}); }
   catch (e) { $("form-error").textContent = e.message; $("form-error").hidden = false; fill($("f-strategy")); return; }
   fill($("f-strategy"), h("option", {value: ""}, "Choose…"), strategies.strategies.map(s => h("option", {value: s.key}, s.title || s.key)));
@@ -1267,6 +1268,9 @@ function strategyChosen() {
     return h("div", {class: "field"}, h("label", {htmlFor: id}, p.name.replaceAll("_", " ")), input, h("span", {class: "hint"}, help));
   }));
 }
+const SIZINGS = {fixed: "Each buy spends this.", all_available: "Only a reference for percentages: each buy spends what is free.", equity: "Only a reference for percentages: a buy spends a share of the account, see Risk and timing.", risk: "Only a reference for percentages: a buy is as large as the loss at its stop allows, see Risk and timing."};
+const sizingChosen = () => { $("amount-hint").textContent = SIZINGS[$("f-sizing").value] || "Later buys reinvest what the bot has made or lost."; };
+$("f-sizing").onchange = sizingChosen;
 $("f-strategy").onchange = strategyChosen;
 function hideCoins() { $("coins").hidden = true; $("f-symbol").setAttribute("aria-expanded", "false"); $("f-symbol").removeAttribute("aria-activedescendant"); marked = -1; }
 function mark(i) {
@@ -1636,7 +1640,7 @@ class Detail {
 // --- account and risk -----------------------------------------------------------------------------------
 let over = null;
 const KILLS = {entries: "nothing is bought", flatten: "everything is sold, and nothing is bought", unknown: "it can't be read, so nothing is bought"};
-const stillOpen = () => view.bots.filter(b => b.position || b.state_error);
+const stillOpen = () => (view ? view.bots : []).filter(b => b.position || b.state_error);
 const someone = x => (x.by ? ", by " + x.by : "") + (isNum(x.wall_ms) && x.wall_ms ? " at " + when(x.wall_ms) + " UTC" : "");
 function renderAlarms() {
   const k = view.kill || {level: "off"}, open = k.level === "flatten" ? stillOpen() : [];
@@ -1681,7 +1685,7 @@ class Over {
   async refresh() {
     const turn = this.n++;
     if (turn % 2 === 0) { this.yard = await api("/api/yard"); if (over !== this) return; this.drawMachine(); }
-    if (Date.now() - this.asked > 20000) { this.asked = Date.now(); for (const mode of this.modes()) this.ask(mode); }
+    if (Date.now() - this.asked > 30000) { this.asked = Date.now(); for (const mode of this.modes()) this.ask(mode); }
   }
   async ask(mode) {
     const p = this.part(mode);
@@ -1692,18 +1696,19 @@ class Over {
     p.busy = false;
     if (over === this) this.drawAccount(mode);
   }
-  again() { this.asked = 0; poll(); }
-  draw() { if (!view) return; this.drawKill(); this.drawMaint(); for (const m of this.modes()) this.part(m); for (const [m, p] of this.accounts) p.root.hidden = !this.modes().includes(m); }
+  async blind() { try { this.yard = await api("/api/yard"); if (over === this) { this.drawKill(); this.drawMachine(); } } catch (e) { /* told above already */ } }
+  // Also where the list of bots can't be read: then nothing else of it is known, and everything can be stopped all the same.
+  draw() { this.drawKill(); if (!view) return; this.drawMaint(); for (const m of this.modes()) this.part(m); for (const [m, p] of this.accounts) p.root.hidden = !this.modes().includes(m); }
   // --- kill switch and maintenance
   drawKill() {
-    const k = view.kill || {level: "off"}, open = stillOpen(), wait = busy.has("kill"), on = k.level !== "off";
+    const k = (view && !failing ? view : this.yard || view || {}).kill || {level: "off"}, open = stillOpen(), wait = busy.has("kill"), on = k.level !== "off";
     if (k.level !== "flatten") this.most = 0;
     this.most = Math.max(this.most || 0, open.length);
     this.kill.classList.toggle("alarm", on);
-    redraw(this.kill, [k, open.map(b => [b.id, b.name, b.position && b.position.quantity, b.state_error]), wait, this.most], () => [
+    redraw(this.kill, [k, failing, open.map(b => [b.id, b.name, b.position && b.position.quantity, b.state_error]), wait, this.most], () => [
       h("div", {class: "top"}, h("h2", {}, "Kill switch"), h("span", {class: "pill " + (on ? "bad" : "good")}, on ? k.level === "flatten" ? "sell everything" : k.level === "entries" ? "no entries" : "unclear" : "off")),
       h("p", {class: "small"}, on ? KILLS[k.level][0].toUpperCase() + KILLS[k.level].slice(1) + someone(k) + "." + (k.problem ? " " + k.problem : "") : "All bots trade as their strategies say. Stops and targets are looked after either way."),
-      k.level === "flatten" ? [h("p", {class: "strong " + (open.length ? "bad" : "good"), role: "status", id: "kill-left"}, open.length ? plural(open.length, "position is", "positions are") + " still open: " + open.map(b => b.name).slice(0, 8).join(", ") + (open.length > 8 ? ", …" : "") : "Everything is flat."), this.most ? bar(100 - open.length / this.most * 100, open.length ? "warn" : "", "Sold so far") : null] : null,
+      k.level === "flatten" ? [h("p", {class: "strong " + (open.length ? "bad" : "good"), role: "status", id: "kill-left"}, !view || failing === "error" ? "What is still open can't be told now." : open.length ? plural(open.length, "position is", "positions are") + " still open: " + open.map(b => b.name).slice(0, 8).join(", ") + (open.length > 8 ? ", …" : "") : "Everything is flat."), this.most ? bar(100 - open.length / this.most * 100, open.length ? "warn" : "", "Sold so far") : null] : null,
       h("div", {class: "row"},
         k.level === "off" || k.level === "unknown" ? h("button", {id: "kill-entries", class: "btn danger large", type: "button", disabled: wait, on: {click: () => this.stopEntries()}}, "Stop entries") : null,
         k.level !== "flatten" ? h("button", {id: "kill-flatten", class: "btn stop large", type: "button", disabled: wait, on: {click: () => this.flatten()}}, "Flatten everything") : null,
@@ -1714,12 +1719,12 @@ class Over {
     if (await ask("Stop entries of all bots?", "No bot buys anything until you lift it. Open positions go on: their stops, targets and strategies sell as ever.", "Stop entries", true)) this.pull("entries", null, "No bot buys any more.");
   }
   async flatten() {
-    const open = stillOpen(), real = view.bots.some(b => b.mode === "live"), sums = {};
+    const blind = !view || Boolean(failing), open = stillOpen(), word = blind || open.length || view.bots.some(b => b.mode === "live") ? "FLATTEN" : "", sums = {};
     for (const b of open) if (b.position && isNum(b.position.value)) { const k = b.mode + " " + (b.quote || ""); sums[k] = (sums[k] || 0) + b.position.value; }
     const list = [...open].sort((a, b) => (b.mode === "live") - (a.mode === "live")).map(b => b.position ? b.name + " (" + b.mode + "): " + quantity(b.position.quantity) + " of " + b.symbol + (isNum(b.position.value) ? ", about " + amount(b.position.value) + " " + (b.quote || "") : ", worth unknown") : b.name + " (" + b.mode + "): its position can't be read");
     const total = Object.entries(sums).map(([k, v]) => amount(v) + " " + k.split(" ")[1] + " (" + k.split(" ")[0] + ")").join(", ");
-    const text = (open.length ? plural(open.length, "position is", "positions are") + " sold at the market's price now" + (total ? ", worth about " + total : "") + "; what rests at the exchange is taken back." : "No position is open; what is on its way is taken back.") + " Then no bot buys anything until you lift it." + (held() ? " Maintenance mode is on: positions of bots that don't run are not sold before it is lifted." : "");
-    if (await ask("Sell everything?", text, "Flatten everything", true, {word: real || open.length ? "FLATTEN" : "", list})) this.pull("flatten", real || open.length ? "FLATTEN" : null, open.length ? "Everything is being sold." : "No bot buys any more.");
+    const text = (blind ? "What is open can't be told now: whatever it is, it is sold at the market's price." : open.length ? plural(open.length, "position is", "positions are") + " sold at the market's price now" + (total ? ", worth about " + total : "") + "; what rests at the exchange is taken back." : "No position is open; what is on its way is taken back.") + " Then no bot buys anything until you lift it." + (held() ? " Maintenance mode is on: positions of bots that don't run are not sold before it is lifted." : "");
+    if (await ask("Sell everything?", text, "Flatten everything", true, {word, list})) this.pull("flatten", word, open.length ? "Everything is being sold." : "No bot buys any more.");
   }
   async lift() {
     if (await ask("Lift the kill switch?", "Bots buy again when their strategies say so and no guard has tripped.", "Lift it")) this.pull("off", null, "The kill switch is lifted.");

@@ -188,6 +188,16 @@ def test_a_position_that_can_not_be_read_asks_for_the_word(home: Path) -> None:
     assert page.status("POST", "/api/kill-switch", {"level": "flatten"}) == 400
 
 
+def test_the_kill_switch_works_while_the_list_of_bots_can_not_be_read(yard: Yard) -> None:
+    yard.home.files.path("active_bots.json").write_text("{")
+    assert yard.status("GET", "/api/overview") == 500 and any("active_bots.json" in w for w in yard.get("/api/yard")["warnings"])
+    assert yard.status("POST", "/api/kill-switch", {"level": "flatten"}) == 400
+    assert yard.post("/api/kill-switch", {"level": "flatten", "confirm": "FLATTEN"})["kill"]["level"] == "flatten"
+    assert yard.get("/api/yard")["kill"]["level"] == "flatten"
+    yard.post("/api/kill-switch", {"level": "off"})
+    assert switch.read(yard.home.files) is None
+
+
 def test_entries_are_stopped_and_allowed_again(yard: Yard) -> None:
     assert yard.post("/api/kill-switch", {"level": "entries"})["kill"]["level"] == "entries"
     assert yard.get("/api/yard")["kill"]["level"] == "entries"

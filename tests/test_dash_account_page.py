@@ -219,6 +219,20 @@ def test_what_stands_is_shown_as_text_and_fits_a_phone(shown: Over) -> None:
     assert shown.driver.title == "Botyard" and shown.complaints() == []
 
 
+def test_everything_can_be_sold_while_the_list_of_bots_can_not_be_read(shown: Over) -> None:
+    shown.home.files.path("active_bots.json").write_text("{")
+    shown.open("/#yard")
+    shown.wait("active_bots.json", "#broken")
+    shown.click("#kill-flatten")
+    shown.wait("What is open can't be told now", "#ask-t")
+    shown.say("FLATTEN")
+    until(lambda: (switch.read(shown.home.files) or {}).get("what") == "flatten")
+    shown.wait("What is still open can't be told now", "#over")
+    shown.click("#kill-off")
+    shown.click("#ask-yes")
+    until(lambda: switch.read(shown.home.files) is None)
+
+
 def test_processes_are_sorted_by_what_is_clicked(shown: Over) -> None:
     used = {"cpu_pct": 3.1, "disk_mb": 0.4, "at_wall_ms": wall_ms()}
     bots = {"1": {"resources": {**used, "memory_mb": 41}}, "2": {"resources": {**used, "memory_mb": 80}}}

@@ -41,8 +41,14 @@ Prices = dict[str, tuple[Any, int]]
 def yard(board: Board) -> dict[str, Any]:
     """`GET /api/yard`: kill switch, maintenance, what bots and units use of the machine. Files only."""
     with board.lock:
-        records, yard_now, now = board.records(), board.yard(), board.clock_ms()
+        problem = ""
+        try:
+            records = board.records()
+        except StateError as e:  # the kill switch must be seen and pulled all the same
+            records, problem = [], str(e)
+        yard_now, now = board.yard(), board.clock_ms()
         told = board.standing.machine(yard_now, records, now)
+        told["warnings"] += [problem.rstrip(".")] if problem else []
         return {"kill": board.standing.kill(), "maintenance": board.standing.maintenance(), **told, "as_of": now}
 
 
@@ -199,7 +205,10 @@ def _only(given: Mapping[str, Any], *names: str) -> None:
 
 def flatten_needs_word(board: Board) -> str:
     """Why selling everything needs the typed word: a live bot, an open position, one that can't be told; else ""."""
-    rows = board.overview()["bots"]
+    try:
+        rows = board.overview()["bots"]
+    except (StateError, OSError):
+        return "what is open can't be told: the list of bots can't be read"
     if any(r["mode"] == "live" for r in rows):
         return "a live bot is in the list"
     if any(r["position"] or r["state_error"] for r in rows):

@@ -54,6 +54,8 @@ class Standing:
     def maintenance(self) -> dict[str, Any]:
         """As core/fleet/maintenance.py, Mode.as_json."""
         mode: maintenance.Mode = self._read(maintenance.FILE, maintenance.read)
+        if mode.problem:  # what can't be read now may be readable in a moment, though the file is the same
+            self._known.pop(maintenance.FILE, None)
         return mode.as_json()
 
     def trips(self, row: Mapping[str, Any], market_ms: Any) -> list[dict[str, Any]]:
