@@ -4,8 +4,8 @@
 
 Starts that many real bots (no screen) at the default intervals on a paper exchange of its own at
 speed 1, in a temporary home on a free port; `--holding` per cent of them buy at once and then
-hold, with stop and target at the exchange. Measures `--seconds` from the moment when all run, says
-what each full minute of the exchange weighed, and ends everything. Linux only (PSS from /proc).
+hold, with stop and target at the exchange. Measures for `--seconds` from the moment when all run,
+and ends everything. Linux only (PSS from /proc).
 
 `--apart` shows what the same bots ask where nothing is shared (data/shared.db can't be opened).
 """
@@ -64,23 +64,23 @@ def start(home: Home, bots: int, holding: int) -> list[subprocess.Popen[str]]:
 
 
 def measure(home: Home, seconds: int, bots: list[subprocess.Popen[str]], paper: subprocess.Popen[str]) -> dict[str, Any]:
-    minutes: list[int] = []
+    total, pings = 0, 1
     before, cpu, paper_cpu, began = asked(home), [cpu_s(b.pid) for b in bots], cpu_s(paper.pid), time.time()
+    known = weight(home)
     while (left := began + seconds - time.time()) > 0:
-        to_end = 60 - time.time() % 60 - 0.3  # just before the exchange's minute ends
-        if 0 < to_end < left:
-            time.sleep(to_end)
-            full = time.time() - began > 59
-            minutes += [weight(home)] if full else []
+        to_end = 60 - time.time() % 60
+        if to_end > 0.6 and to_end - 0.3 < left:  # the count just before it begins anew
+            time.sleep(to_end - 0.3)
+            total, known, pings = total + weight(home) - known, 0, pings + 1
             time.sleep(0.5)
         else:
-            time.sleep(left if to_end > 0 else 0.5)
-    took = time.time() - began
+            time.sleep(min(left, 0.7))
+    total, took = total + weight(home) - known - pings, time.time() - began
     after = asked(home)
     a_minute = {k: round((after[k] - before.get(k, 0)) * 60 / took, 1) for k in sorted(after) if after[k] > before.get(k, 0)}
     return {
         "seconds": round(took, 1),
-        "weight_in_full_minutes": minutes,
+        "weight_a_minute": round(total * 60 / took),
         "requests_a_minute": a_minute,
         "bots_cpu_percent_of_a_core": round(sum(cpu_s(b.pid) - c for b, c in zip(bots, cpu, strict=True)) / took * 100, 1),
         "paper_cpu_percent_of_a_core": round((cpu_s(paper.pid) - paper_cpu) / took * 100, 1),
@@ -91,7 +91,7 @@ def measure(home: Home, seconds: int, bots: list[subprocess.Popen[str]], paper: 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--bots", type=int, default=100)
-    parser.add_argument("--seconds", type=int, default=180, help="how long is measured, from when all run; a full minute needs 120")
+    parser.add_argument("--seconds", type=int, default=180, help="how long is measured, from when all run")
     parser.add_argument("--holding", type=int, default=100, help="per cent of the bots that hold a position with stop and target at the exchange")
     parser.add_argument("--apart", action="store_true", help="nothing is shared")
     parser.add_argument("--json", action="store_true")
