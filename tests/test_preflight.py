@@ -178,6 +178,11 @@ def test_amounts_and_balance_are_judged_against_symbol_and_account(stand: Stand)
     assert failed(poor) == {"balance"} and "10000 USDT are free" in poor["balance"].text and "Deposit" in poor["balance"].remedy
 
 
+def test_a_bot_that_spends_a_share_of_the_account_needs_no_balance_as_large_as_its_amount(stand: Stand) -> None:
+    check = stand.checks(trade_amount=Decimal(10001), sizing="equity", sizing_pct=Decimal(5))["balance"]
+    assert (check.ok, check.text) == ("ok", "10000 USDT are free")
+
+
 def test_every_failure_is_listed_at_once(stand: Stand) -> None:
     stand.restrict(enableWithdrawals=True)
     stand.skew_ms = 60_000

@@ -283,6 +283,9 @@ class _Flight:
         s, amount = self.symbol, Decimal(str(self.record["trade_amount"]))
         held = self.client.balances().get(s.quote)
         free, total = (held.free, held.total) if held else (ZERO, ZERO)
+        if self.record.get("sizing") in pots.POTLESS:  # it spends a share of what is there, whatever its amount
+            yield Check("balance", "ok" if free > 0 else "fail", f"{plain(free)} {s.quote} are free", "" if free > 0 else f"Deposit {s.quote}.")
+            return
         if free < amount:
             text = f"{plain(free)} {s.quote} are free, the bot is to trade with {plain(amount)}"
             yield Check("balance", "fail", text, f"Deposit {s.quote}, free what other orders hold, or lower trade_amount.")
