@@ -308,6 +308,7 @@ def test_a_flat_bot_does_not_even_start_before_it_has_caught_up(lives: Lives) ->
     lives.run(old, 30)
     lives.settle(old)
     home = lives.back(copy)
+    Files(home).write_json("active_bots.json", [{"id": 1}, {"id": 2}])
     Files(home).write_json(catchup.FILE, {"schema": 1, "bots": {"1": "to do", "2": "to do"}, "since_ms": {"1": None, "2": None}})
     Files(home).write_json("data/baseline.json", json.loads((lives.folder / "one/data/baseline.json").read_text()))
     lives.world.home, lives.world.files = home, Files(home)
@@ -432,3 +433,29 @@ def test_a_copy_taken_around_any_write_of_a_bot_comes_to_the_same_end_also_where
         except AssertionError as e:
             raise AssertionError(f"copied {name} ({copy.name}): {e}") from e
     assert pending > 3, "some of the copies hold an order that was on its way"
+
+
+def test_a_guard_that_only_books_catches_a_stopped_bot_up_and_ends(lives: Lives) -> None:
+    old = lives.bots()
+    lives.run(old, 7)
+    copy = lives.take()
+    lives.run(old, 20)
+    lives.settle(old)
+    home = lives.back(copy)
+    lives.world.home, lives.world.files = home, Files(home)
+    guards = []
+    for bot_id in (1, 2):
+        made = lives.world.bot(bot_id, "BTCUSDT", Restless(), "1000", **lives.record)
+        guard = Trader(made.config, made.settings, made.files, made.exchange, made.clock, None, once=True)
+        assert guard.start()
+        for _ in range(20):
+            guard.step()
+            lives.world.wall += 1000
+            if guard.finished:
+                break
+        assert guard.finished
+        guards.append(guard)
+    assert catchup.pending(Files(home)) == []
+    lives.right(home, guards)
+    for bot, other in zip(guards, old, strict=True):
+        same(bot, other)

@@ -31,6 +31,7 @@ class Booking:
         bot = self.bot
         if self._left_unknown is None:
             self._left_unknown = any(o.status == SENDING for o in bot.position.orders)
+        attempt("catchup", lambda: bot.catchup.pending, bot.catchup.step)
         attempt("orders", lambda: bot.executor.unresolved or bool(bot.position.orders), bot.executor.resolve)
         attempt("commands", lambda: True, bot.hands.obey)
         attempt("protect", self._to_protect, bot.guardian.protect)
@@ -50,7 +51,7 @@ class Booking:
     def done(self) -> str:
         """Why nothing is left to be booked, "" while something is. Raises what the exchange raises."""
         bot, now = self.bot, self.bot.clock.wall_ms()
-        if bot.executor.unresolved or any(o.status == SENDING for o in bot.position.orders):
+        if bot.catchup.pending or bot.executor.unresolved or any(o.status == SENDING for o in bot.position.orders):
             return ""
         if self._to_protect() or commands.waiting(bot.files, bot.config.bot_id):
             return ""

@@ -31,6 +31,7 @@ from core.bot import decisions
 from core.bot.execution import Executor
 from core.bot.ids import number_of, owner_of, wall_ms_of
 from core.bot.journal import fills_name
+from core.bot.position import name as position_name
 from core.bot.replay import AfterFills, Said, role_of, steps, take, unknown_orders
 from core.errors import AccessRefused, ExchangeError, OrderNotFound, RateLimited, StateError, Unavailable
 from core.market import timeframes
@@ -66,8 +67,17 @@ def read(files: Files) -> dict[str, Any]:
 
 
 def pending(files: Files) -> list[int]:
-    """The bots that were restored and have not caught up with the exchange yet."""
-    return sorted(int(k) for k, v in read(files).get("bots", {}).items() if v == TO_DO and k.isdigit())
+    """The bots that were restored and have not caught up with the exchange yet; one that was deleted since has nothing to catch up."""
+    waiting = sorted(int(k) for k, v in read(files).get("bots", {}).items() if v == TO_DO and k.isdigit())
+    return [n for n in waiting if files.exists(position_name(n)) or n in _listed(files, n)] if waiting else []
+
+
+def _listed(files: Files, bot_id: int) -> set[int]:
+    """The ids in the list of bots; where it can't be read, the one that is asked for."""
+    try:
+        return {row["id"] for row in files.read_any("active_bots.json") or []}
+    except (StateError, TypeError, KeyError):
+        return {bot_id}
 
 
 def _change(files: Files, change: Callable[[dict[str, Any]], None]) -> None:

@@ -5,6 +5,8 @@ nobody else from being looked after. Every LOOK_S of wall time it looks at
 
 - stopped bots whose position file knows of orders: where the exchange says something else
   (gone, executed further, or an outcome never learnt), a guard is run that books it and ends;
+- stopped bots that were restored from a backup: one after the other, such a guard catches up
+  with what they did since (core/bot/catchup.py), so that the books are whole without a start;
 - wanted bots whose stop nobody watches at this moment (no process, or no sign of life): where
   the price has passed it, the bot is brought back at once instead of after the bound;
 - the account's guards, where core/fleet/guarding.py has them.
@@ -23,6 +25,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from core.account import access
+from core.bot import catchup
 from core.bot import position as position_room
 from core.clock import wall_ms
 from core.config import Settings
@@ -36,6 +39,7 @@ from core.model import SENDING, Position, Update, plain
 from core.storage import Files, installation
 
 LOOK_S = 2.0  # a fill is booked within 5 s: this, and a guard's start
+BEHIND_AGAIN_S = 60.0  # a restored bot that could not catch up is tried again
 FEW_SYMBOLS = 8  # open orders cost weight 6 a symbol, and 80 for all of them
 AT_REST = ("ended", "by_hand")  # states of the yard's watch in which nobody is about to start a wanted bot
 log = logging.getLogger("botyard.keeper")
@@ -117,6 +121,7 @@ class Keep:
         self._settings_now, self._make_client, self._monotonic = settings_now, make_client, monotonic
         self._client: Exchange | None = None
         self._kept: dict[int, _Kept] = {}
+        self._behind_due: dict[int, float] = {}
         self._quiet_until = self._judge_at = float("-inf")
         self.looked_wall_ms = 0
         self.problem = ""
@@ -148,11 +153,15 @@ class Keep:
         at_rest = [p for r in ours if (p := self._at_rest(r)) is not None]
         alone = [p for r in ours if (p := self._alone(r)) is not None]
         judging = self.judge is not None and self._monotonic() >= self._judge_at and any(r["status"] == "running" or self._position(r["id"]) for r in ours)
-        if not (at_rest or alone or judging) or (self.mode == "paper" and self.supervisor.unit_pid("paper") is None):
+        behind = self._behind(ours)
+        if not (at_rest or alone or judging or behind) or (self.mode == "paper" and self.supervisor.unit_pid("paper") is None):
             return
         open_ones = [p for r in ours if (p := self._position(r["id"])) is not None and p.direction is not None] if judging else []
         client = self._connected(settings)
         self._book(client, at_rest)
+        for bot_id in behind[:1]:
+            self._behind_due[bot_id] = self._monotonic() + BEHIND_AGAIN_S
+            self.helper.book(bot_id, "it was restored and has not caught up with the exchange yet")
         prices = self._prices(client, {p.symbol for p in (*alone, *open_ones)})
         for p in alone:
             price = prices.get(p.symbol)
@@ -203,6 +212,15 @@ class Keep:
         if pid is not None and not silent(state.read_status(self.files, bot_id), pid, self.helper.since_of(bot_id), wall_ms()):
             return None
         return p
+
+    def _behind(self, ours: list[dict[str, Any]]) -> list[int]:
+        """Restored bots that nobody runs or is about to run, and that have not caught up yet."""
+        try:
+            waiting = set(catchup.pending(self.files))
+        except StateError:
+            return []  # told by each bot's own start
+        idle = [r["id"] for r in ours if r["id"] in waiting and not (r["status"] == "running" and self.helper.state_of(r["id"]) not in AT_REST)]
+        return [n for n in idle if self._monotonic() >= self._behind_due.get(n, 0.0) and self.supervisor.pid(n) is None]
 
     # --- what is done ---------------------------------------------------------------------------
 
