@@ -453,6 +453,21 @@ def test_a_position_file_that_cannot_be_read_lets_nobody_of_the_account_buy(yard
     assert "can't be judged" in yard.ask(1) and "bot_2_position.json" in yard.ask(1)
 
 
+@pytest.mark.parametrize("odd", ["9E+999999", "-9E+999999", "1E-999999"])
+def test_a_number_beyond_all_money_in_another_bots_file_keeps_a_bot_from_buying_at_most(yard, odd):
+    yard.bot(1)
+    yard.bot(2)
+    yard.account(daily_loss_pct=3, exposure_pct=50)
+    yard.save(2, "1")
+    value = yard.files.read_any(position.name(2))
+    value["fills"][0]["quantity"] = value["fills"][0]["quote"] = "@"
+    text = json.dumps(value, default=str).replace('"@"', odd)
+    yard.files.path(position.name(2)).write_text(text)
+    said = yard.ask(1, C2="100")
+    assert said == "" or "judge" in said
+    assert not yard.order(1).flatten
+
+
 def test_a_journal_line_that_cannot_be_read_lets_nobody_buy_where_trades_are_counted(yard):
     yard.bot(1, trades_per_day=5)
     assert yard.ask(1) == ""

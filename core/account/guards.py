@@ -288,8 +288,9 @@ class Guards:
             return Verdict(f"the guards can't judge: {e}"), []
         except Unavailable as e:
             return Verdict(str(e), passing=True), []
-        except (OSError, BotyardError) as e:
-            return Verdict(f"the guards can't judge: {e}", passing=True), []
+        except (OSError, BotyardError, ArithmeticError, ValueError, TypeError, KeyError) as e:
+            # Whatever another bot's file holds: this bot doesn't buy, and lives.
+            return Verdict(f"the guards can't judge: {type(e).__name__}: {e}", passing=True), []
 
     def _verdict(
         self,

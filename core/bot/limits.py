@@ -105,7 +105,9 @@ class GuardedBot:
             if limits:
                 _, news = self.guards.look({bot_scope(bot.config.bot_id): limits}, self._own_price(limits), market, [bot.config.bot_id])
                 self._post(news)
-        except (BotyardError, OSError) as e:
+        except RateLimited:
+            raise
+        except (BotyardError, OSError, ArithmeticError, ValueError, TypeError, KeyError) as e:
             if bot.status.warn("guards_look", f"This bot's limits can't be judged: {e}"):
                 log.warning("⚠️ This bot's limits can't be judged: %s", e)
         else:

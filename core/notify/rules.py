@@ -24,7 +24,7 @@ TRADES = frozenset({"opened", "closed"})
 ASKED = frozenset({"alert", "summary"})  # somebody wants it now, or at this hour
 ALWAYS = ASKED | {"bot_back"}  # whoever was told of a crash is told of its end
 # Each is news of its own: two stops in an hour are two losses, not one told twice.
-NEVER_FOLDED = ASKED | TRADES | {"stop_hit"}
+NEVER_FOLDED = ASKED | TRADES | {"stop_hit", "guard_hard", "kill_switch"}
 
 
 @dataclass(frozen=True)
