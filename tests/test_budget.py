@@ -231,3 +231,17 @@ def test_who_was_told_of_a_ban_keeps_it_where_the_database_is_lost(tmp_path: Pat
     one.told(418, {}, 30.0)
     with pytest.raises(RateLimited):
         one.take(1, "exit")
+
+
+def test_a_clock_that_is_set_back_makes_no_new_ban_of_an_old_one(tmp_path: Path) -> None:
+    wall = Wall()
+    one = Budget(tmp_path / "b.db", "api.example", wall)
+    one.take(1, "exit", orders=1)
+    one.told(418, {}, 600.0)
+    one.told(429, {}, 600.0, orders=1, code=TOO_MANY_ORDERS)
+    wall.now -= 3_600_000
+    again = Budget(tmp_path / "b.db", "api.example", wall)
+    for budget in (one, again):
+        for _ in range(3):
+            budget.take(1, "exit", orders=1)
+    assert again.state()["banned_until_wall_ms"] == 0

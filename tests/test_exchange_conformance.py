@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 import toy
+from core.account.shared import Shared
+from core.account.shared_exchange import SharedExchange
 from core.errors import ExchangeError, NotFound, OrderNotFound, OutcomeUnknown, Refused, Unavailable
 from core.exchange import Exchange
 from core.model import TERMINAL, OrderRequest, Venue
@@ -40,8 +42,8 @@ def toy_form(tmp_path: Path) -> Iterator[Form]:
     yield Form(made, "BTC/USD", lambda: lose("after"), lambda: lose("before"), lambda: setattr(made, "broken", True))
 
 
-def binance_form(tmp_path: Path) -> Iterator[Form]:
-    world = World(tmp_path, PAPER_START="2024-03-01")
+def binance_form(tmp_path: Path, **values: str) -> Iterator[Form]:
+    world = World(tmp_path, PAPER_START="2024-03-01", **values)
     client = world.client()
     client.connect()
 
@@ -55,7 +57,16 @@ def binance_form(tmp_path: Path) -> Iterator[Form]:
     world.close()
 
 
-FORMS = {"toy": toy_form, "binance on paper": binance_form}
+def shared_form(tmp_path: Path) -> Iterator[Form]:
+    """What a bot is given: the same, with reads that it shares with others."""
+    for form in binance_form(tmp_path, PAPER_SPEED="1"):
+        exchange = SharedExchange(form.exchange, Shared(tmp_path / "shared.db", sleep=lambda _: None))
+        exchange.connect()
+        exchange.time()
+        yield replace(form, exchange=exchange)
+
+
+FORMS = {"toy": toy_form, "binance on paper": binance_form, "binance on paper, shared": shared_form}
 
 
 @pytest.fixture(params=FORMS)

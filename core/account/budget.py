@@ -48,11 +48,12 @@ TOO_MANY_ORDERS = -1015
 _TABLES = """
 CREATE TABLE IF NOT EXISTS hosts (
     host TEXT PRIMARY KEY, weight_limit INTEGER NOT NULL, minute INTEGER NOT NULL, used INTEGER NOT NULL,
-    banned_until INTEGER NOT NULL, resumed_used INTEGER NOT NULL
+    banned_at INTEGER NOT NULL, banned_until INTEGER NOT NULL, resumed_used INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS orders (
     account TEXT PRIMARY KEY, limit_10s INTEGER NOT NULL, limit_day INTEGER NOT NULL, ten INTEGER NOT NULL, used_10s INTEGER NOT NULL,
-    flying INTEGER NOT NULL, day INTEGER NOT NULL, used_day INTEGER NOT NULL, silent_until INTEGER NOT NULL
+    flying INTEGER NOT NULL, day INTEGER NOT NULL, used_day INTEGER NOT NULL,
+    silent_at INTEGER NOT NULL, silent_until INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
 _BROKEN = (sqlite3.Error, OSError, TypeError, ValueError)  # a row of another shape is as bad as no database
@@ -67,7 +68,7 @@ class Budget:
         self._db: sqlite3.Connection | None = None
         self._failed = False
         self._leave_until: int | None = None
-        self._told_ban = 0  # what this process was told itself holds for it, whatever becomes of the database
+        self._told_ban = 0, 0  # when, and until when: what this process was told itself holds for it, whatever becomes of the database
 
     # --- before a request ---------------------------------------------------------------
 
@@ -76,8 +77,8 @@ class Budget:
 
         BudgetSpent is the kind that more urgent requests may not meet."""
         now = self._wall_ms()
-        if now < self._told_ban:
-            raise self._silence(self._told_ban - now)
+        if _holds(now, *self._told_ban):
+            raise self._silence(self._told_ban[1] - now)
         if self._left_alone(now):
             return
         try:
@@ -102,15 +103,15 @@ class Budget:
         return refused
 
     def _take_weight(self, db: sqlite3.Connection, weight: int, priority: Priority, now: int) -> RateLimited | None:
-        limit, minute, used, banned_until, resumed = self._row(db)
-        if now < banned_until:
+        limit, minute, used, banned_at, banned_until, resumed = self._row(db)
+        if _holds(now, banned_at, banned_until):
             return self._silence(banned_until - now)
         if minute != now // MINUTE_MS:
             minute, used = now // MINUTE_MS, 0
         if used + weight > limit * SHARES[priority]:
             return _spent(f"this minute's request weight for {priority} is used up ({used} of {limit})", (minute + 1) * MINUTE_MS - now, priority)
         since = now - banned_until
-        if since < RESUME_MS:
+        if 0 <= since < RESUME_MS:
             allowed = limit * RESUME_SHARES[priority] * (since + 1000) // MINUTE_MS
             if resumed + weight > allowed:
                 return BudgetSpent(f"not sent: {self.host} lifted its ban just now: requests go out one after the other", 1.0)
@@ -123,7 +124,7 @@ class Budget:
 
     def _take_orders(self, db: sqlite3.Connection, orders: int, priority: Priority, now: int) -> RateLimited | None:
         row = self._orders(db, now)
-        if now < row["silent_until"]:
+        if _holds(now, row["silent_at"], row["silent_until"]):
             return _spent("the exchange takes no more orders of this account now", row["silent_until"] - now, priority)
         share = ORDER_SHARES[priority]
         if row["used_10s"] + row["flying"] + orders > row["limit_10s"] * share:
@@ -147,7 +148,7 @@ class Budget:
         wait_ms = int(1000 * (retry_after_s if retry_after_s is not None else 60))
         banned = status in (418, 429) and code != TOO_MANY_ORDERS
         if banned:
-            self._told_ban = max(self._told_ban, now + wait_ms)
+            self._told_ban = _longer(now, *self._told_ban, wait_ms)
         if self._left_alone(now):
             return
         seen = {k.lower(): v for k, v in headers.items() if k.lower().startswith("x-mbx-")}
@@ -157,7 +158,8 @@ class Budget:
                 self._told_orders(db, status, seen, wait_ms, orders, code, now)
             used = seen.get("x-mbx-used-weight-1m", "")
             if banned:
-                db.execute("UPDATE hosts SET banned_until=max(banned_until, ?), resumed_used=0 WHERE host=?", (now + wait_ms, self.host))
+                row = self._row(db)
+                db.execute("UPDATE hosts SET banned_at=?, banned_until=?, resumed_used=0 WHERE host=?", (*_longer(now, row[3], row[4], wait_ms), self.host))
             elif used.isdigit():
                 # Of the minute that the answer came in; our estimates of requests still under way stay in it.
                 sql = "UPDATE hosts SET used=? WHERE host=? AND minute=? AND used<?"
@@ -177,7 +179,7 @@ class Budget:
                 row["used_10s"] += orders
                 row["used_day"] += orders
             if code == TOO_MANY_ORDERS:
-                row["silent_until"] = max(row["silent_until"], now + wait_ms)
+                row["silent_at"], row["silent_until"] = _longer(now, row["silent_at"], row["silent_until"], wait_ms)
             self._keep(db, row)
         except BaseException:
             db.execute("ROLLBACK")
@@ -208,7 +210,7 @@ class Budget:
             return {}
         try:
             db = self._open()
-            limit, minute, used, banned_until, _ = self._row(db)
+            limit, minute, used, banned_at, banned_until, _ = self._row(db)
             row = self._orders(db, now)
         except _BROKEN as e:
             self._broken(e, now)
@@ -216,7 +218,7 @@ class Budget:
         return {
             "limit": limit,
             "used": used if minute == now // MINUTE_MS else 0,
-            "banned_until_wall_ms": banned_until,
+            "banned_until_wall_ms": banned_until if _holds(now, banned_at, banned_until) else 0,
             "orders_10s": row["used_10s"] + row["flying"],
             "orders_10s_limit": row["limit_10s"],
             "orders_day": row["used_day"] + row["flying"],
@@ -225,13 +227,14 @@ class Budget:
 
     # --- the database -------------------------------------------------------------------
 
-    def _row(self, db: sqlite3.Connection) -> tuple[int, int, int, int, int]:
-        row = db.execute("SELECT weight_limit, minute, used, banned_until, resumed_used FROM hosts WHERE host=?", (self.host,)).fetchone()
-        return (int(row[0]), int(row[1]), int(row[2]), int(row[3]), int(row[4]))
+    def _row(self, db: sqlite3.Connection) -> tuple[int, int, int, int, int, int]:
+        names = "weight_limit, minute, used, banned_at, banned_until, resumed_used"
+        row = db.execute(f"SELECT {names} FROM hosts WHERE host=?", (self.host,)).fetchone()  # noqa: S608 - constants only
+        return (int(row[0]), int(row[1]), int(row[2]), int(row[3]), int(row[4]), int(row[5]))
 
     def _orders(self, db: sqlite3.Connection, now: int) -> dict[str, int]:
         """The account's row, as it stands in the windows of now."""
-        names = ("limit_10s", "limit_day", "ten", "used_10s", "flying", "day", "used_day", "silent_until")
+        names = ("limit_10s", "limit_day", "ten", "used_10s", "flying", "day", "used_day", "silent_at", "silent_until")
         found = db.execute(f"SELECT {', '.join(names)} FROM orders WHERE account=?", (self.account,)).fetchone()  # noqa: S608 - constants only
         row = dict(zip(names, map(int, found), strict=True))
         if row["ten"] != now // TEN_SECONDS_MS:
@@ -241,7 +244,8 @@ class Budget:
         return row
 
     def _keep(self, db: sqlite3.Connection, row: Mapping[str, Any]) -> None:
-        sql = "UPDATE orders SET ten=:ten, used_10s=:used_10s, flying=:flying, day=:day, used_day=:used_day, silent_until=:silent_until WHERE account=:account"
+        sql = "UPDATE orders SET ten=:ten, used_10s=:used_10s, flying=:flying, day=:day, used_day=:used_day, "
+        sql += "silent_at=:silent_at, silent_until=:silent_until WHERE account=:account"
         db.execute(sql, {**row, "account": self.account})
 
     def _open(self) -> sqlite3.Connection:
@@ -255,8 +259,8 @@ class Budget:
                 if db.execute(known).fetchone()[0] != 2:
                     db.executescript(_TABLES)
                 for table, key, name, values in (
-                    ("hosts", "host", self.host, (DEFAULT_LIMIT, 0, 0, 0, 0)),
-                    ("orders", "account", self.account, (DEFAULT_ORDERS_10S, DEFAULT_ORDERS_DAY, 0, 0, 0, 0, 0, 0)),
+                    ("hosts", "host", self.host, (DEFAULT_LIMIT, 0, 0, 0, 0, 0)),
+                    ("orders", "account", self.account, (DEFAULT_ORDERS_10S, DEFAULT_ORDERS_DAY, 0, 0, 0, 0, 0, 0, 0)),
                 ):
                     if db.execute(f"SELECT 1 FROM {table} WHERE {key}=?", (name,)).fetchone() is None:  # noqa: S608 - constants only
                         marks = ", ".join("?" * (1 + len(values)))
@@ -291,6 +295,16 @@ class Budget:
         db, self._db = self._db, None
         if db is not None:
             db.close()
+
+
+def _holds(now: int, told_at: int, until: int) -> bool:
+    """A silence holds from when it was told. A clock that was set back to before that makes none of an old one."""
+    return told_at <= now < until
+
+
+def _longer(now: int, told_at: int, until: int, wait_ms: int) -> tuple[int, int]:
+    """A silence told now, or the longer one that holds already."""
+    return (told_at, until) if _holds(now, told_at, until) and until > now + wait_ms else (now, now + wait_ms)
 
 
 def _spent(why: str, wait_ms: int, priority: Priority) -> BudgetSpent:
