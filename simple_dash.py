@@ -747,6 +747,11 @@ main.wrap{padding-top:14px;gap:14px}
 .fold td.whole{grid-column:1/-1}
 .fold td[data-k]:not(:empty)::before{content:attr(data-k);display:block;font-size:11.5px;color:var(--dim);font-weight:600;margin-bottom:1px}
 .fold td[data-k=""]::before{display:none!important}
+.fold td::before{font-family:system-ui,sans-serif}
+.fold.sorts thead{position:static}
+.fold.sorts tr{grid-template-columns:1fr 1fr 1fr}
+.fold.sorts thead tr{display:flex;gap:16px;padding:0 0 10px}
+.fold.sorts th{padding:0;border:0}
 .pad{padding:16px}
 .chart{height:280px}.equity{height:220px}
 .fig.big .v{font-size:21px}
@@ -1641,7 +1646,7 @@ class Detail {
 let over = null;
 const KILLS = {entries: "nothing is bought", flatten: "everything is sold, and nothing is bought", unknown: "it can't be read, so nothing is bought"};
 const stillOpen = () => (view ? view.bots : []).filter(b => b.position || b.state_error);
-const someone = x => (x.by ? ", by " + x.by : "") + (isNum(x.wall_ms) && x.wall_ms ? " at " + when(x.wall_ms) + " UTC" : "");
+const someone = x => { const told = [x.by ? "by " + x.by : "", isNum(x.wall_ms) && x.wall_ms ? when(x.wall_ms) + " UTC" : ""].filter(Boolean).join(", "); return told ? " (" + told + ")" : ""; };
 function renderAlarms() {
   const k = view.kill || {level: "off"}, open = k.level === "flatten" ? stillOpen() : [];
   $("killed").hidden = k.level === "off";
@@ -1832,7 +1837,7 @@ class Over {
     redraw(this.machineBody, [y.machine, y.units, y.bots, y.warnings, this.sort], () => [
       y.warnings.map(t => h("p", {class: "note warn"}, t + ".")),
       h("div", {class: "facts"}, fig("Free on the disk", megabytes(m.disk_free_mb)), fig("Memory left", megabytes(m.memory_available_mb)), fig("Load", isNum(m.load) ? num(m.load) : "–")),
-      units.length || bots.length ? h("table", {class: "fold"}, h("thead", {}, h("tr", {}, [["name", "Process"], ["memory_mb", "Memory"], ["cpu_pct", "Processor"], ["disk_mb", "Files"]].map(([k, t]) => h("th", {scope: "col", "aria-sort": by === k ? way < 0 ? "descending" : "ascending" : "none"}, sorter(k, t))))), h("tbody", {}, units.map(([n, r]) => line(names[n] || n, r, null)), bots.map(b => line(b.name, b.resources, b.limits, b.id)))) : h("p", {class: "small dim"}, "Nothing was measured yet.")]);
+      units.length || bots.length ? h("table", {class: "fold sorts"}, h("thead", {}, h("tr", {}, [["name", "Process"], ["memory_mb", "Memory"], ["cpu_pct", "Processor"], ["disk_mb", "Files"]].map(([k, t]) => h("th", {scope: "col", "aria-sort": by === k ? way < 0 ? "descending" : "ascending" : "none"}, sorter(k, t))))), h("tbody", {}, units.map(([n, r]) => line(names[n] || n, r, null)), bots.map(b => line(b.name, b.resources, b.limits, b.id)))) : h("p", {class: "small dim"}, "Nothing was measured yet.")]);
   }
   tick() {
     for (const n of this.root.querySelectorAll("[data-until]")) { const s = (Number(n.dataset.until) - wall()) / 1000; n.hidden = s <= 0; if (s > 0) n.textContent = "Banned: nothing is sent to this host for " + span(s) + " more."; }

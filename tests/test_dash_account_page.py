@@ -14,12 +14,14 @@ import requests
 
 import processes
 from core import config
-from core.account import guard_files
+from core.account import access, guard_files
 from core.account.budget import FILE, Budget, host_of
+from core.bot import ids
 from core.clock import wall_ms
 from core.fleet import kill as switch
 from core.fleet import maintenance
-from core.storage import Files, loads
+from core.model import OrderRequest
+from core.storage import Files, installation, loads
 from dash_yard import SYMBOLS, Home, fill, make_app, served, settings, until
 from fleet_help import Yardful
 from test_dash_account import ACCOUNT, Held, trip
@@ -115,7 +117,7 @@ def test_the_kill_switch_sells_everything_of_real_bots_and_is_lifted(real: Real)
     page.wait("The kill switch is on", "#killed")
     for view in ("/", "/#bot/1"):
         page.open(view)
-        page.wait("everything is sold, and nothing is bought, by dashboard", "#killed")
+        page.wait("everything is sold, and nothing is bought (by dashboard", "#killed")
     page.open("/#yard")
     page.click("#kill-off")
     page.click("#ask-yes")
@@ -169,7 +171,17 @@ def test_maintenance_guards_and_pots_of_real_bots_by_hand(real: Real) -> None:
     page.wait("new disk", "#paused")
     until(lambda: page.one("#bots .btn.go") is not None)
     assert not page.one("#bots .btn.go").is_enabled() and "new disk" in page.one("#bots .btn.go").get_attribute("title")
+    # an order of this yard that no bot knows, while its bot doesn't run
+    lost = ids.client_id(installation(real.files), 1, 900, wall_ms())
+    client = access.client(config.load({"BOTYARD_HOME": str(real.files.home)}))
+    client.connect(installation(real.files))
+    client.place(OrderRequest(lost, "BTCUSDT", "BUY", "LIMIT", quantity=D("0.001"), price=round(client.price("BTCUSDT") * D("0.9"), 1), life="GTC"))
     page.open("/#yard")
+    page.wait("this yard's, but no bot knows it", "#over")
+    page.click(f"#orphan-{lost}")
+    page.click("#ask-yes")
+    page.wait(f"order {lost} on BTCUSDT is cancel", "#toasts")
+    until(lambda: page.one(f"#orphan-{lost}") is None)
     page.click("#maint-off")
     until(lambda: real.rows()[0]["status"] == "running", 30)
     page.wait("Begin maintenance", "#over")
