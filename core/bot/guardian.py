@@ -44,6 +44,7 @@ class Guardian:
         return not p.orders and p.trade != self._unprotectable
 
     def protect(self) -> None:
+        self.bot.exchange.priority = "exit"  # a position is open from here on, whatever the step began with
         p = self.bot.position
         if p.protection == "exchange":
             text = f"The stop of {p.symbol} was taken away at the exchange by somebody else; it is placed again"

@@ -345,6 +345,8 @@ class Trader:
         compare = self.wallet.due_wall_ms()
         if compare is not None and not later("wallet"):
             wall.append(max(compare, now + 50))
+        if self.booking is None and self.guardian.due() and not later("protect"):
+            wall.append(now)  # what was bought just now gets its stop at once
         if self.booking is not None:
             wall.append(max(self.booking.due_wall_ms(), now + 50))
         ask = self.executor.next_ask_wall_ms()
