@@ -65,6 +65,20 @@ def books_match(world: World) -> None:
     assert ledger.compare(world.files, world.client()) == []
 
 
+@pytest.mark.parametrize("fault", ["drop_before", "error"])
+def test_a_pair_that_never_reached_the_exchange_was_taken_away_by_nobody(live: LIVES, fault: str) -> None:
+    world = live(*[FLAT] * 3)
+    params = {"status": 400, "code": -1021, "msg": "Timestamp for this request is outside of the recvWindow."} if fault == "error" else {}
+    world.ask("POST", "/paper/faults", {"method": "POST", "path": "/api/v3/orderList/oco", "fault": fault, "times": 1, "params": params})
+    bot = bot_of(world)
+    for _ in range(40):
+        settle(world, [bot])
+    assert bot.position.protection == "exchange"
+    assert {o.role for o in bot.position.orders} == {"stop", "target"}
+    assert not [e for e in world.files.read_lines("data/events.jsonl") if "taken away" in e["text"]]
+    books_match(world)
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_bot_that_is_stopped_in_the_very_step_that_buys_leaves_its_stop_at_the_exchange(live: LIVES, kept: bool) -> None:
     world = live()

@@ -165,6 +165,8 @@ class Executor:
             position = self.position
             for known in ids:
                 position = fold.drop(position, known)
+            if position.protection == "exchange" and not any(o.role == "stop" for o in position.orders):
+                position = replace(position, protection="bot")  # the pair never lay there: nobody took it away
             self.store.save(position)
             if isinstance(e, RateLimited):
                 log.warning("⛔ ORDER REFUSED: %s", e)
@@ -373,6 +375,8 @@ class Executor:
         elif server_ms > order.not_found_final_after_ms:
             log.warning("🔎 Order %s never reached the exchange (%d answers): it is taken back", order.client_id, count)
             self._not_found.pop(order.client_id, None)
+            if order.role in ("stop", "target") and self.position.protection == "exchange":
+                self.store.save(replace(self.position, protection="bot"))  # it never lay there: nobody took it away
             self.book(Update(order.client_id, REJECTED, reason="never reached the exchange"))
 
     def _give_up(self, order: Order) -> None:
