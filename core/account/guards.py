@@ -24,7 +24,7 @@ from core.account.guard_files import bots_of
 from core.account.limits import Facts, Finding, Limits
 from core.account.measures import Measured, entry_of, measure
 from core.account.members import Member, Members, bot_scope
-from core.clock import utc_text
+from core.account.trips import active, day_of, event_of, scope_words, trip_of, tripped_words
 from core.errors import BotyardError, InputError, StateError, Unavailable
 from core.model import ZERO, Event, plain
 from core.storage import Files
@@ -115,9 +115,10 @@ class Guards:
         """Once per change of the file; an error is not kept."""
         try:
             found = self.files.path(name).stat()
-            signature = (found.st_mtime_ns, found.st_ino, found.st_size)
+            signature: tuple[int, int, int] | None = (found.st_mtime_ns, found.st_ino, found.st_size)
         except OSError:
-            signature = None
+            # Never there is an answer that can be kept; taken away (a previous copy is left) is not.
+            signature = None if self.files.exists(name + ".prev") else (0, 0, 0)
         known = self._cached.get(name)
         if known is None or known[0] != signature or signature is None:
             known = self._cached[name] = (signature, read())
@@ -203,13 +204,13 @@ class Guards:
                 key = finding.key
                 trips = finding.level == "hard" or (finding.level == "soft" and finding.limit not in rules.CONDITIONS)
                 if trips and not (key in part["trips"] and active(part["trips"][key], market_ms)):
-                    part["trips"][key] = _trip(finding, day, market_ms, now)
+                    part["trips"][key] = trip_of(finding, day, market_ms, now)
                     told[key], changed = day, True
-                    news.append(_event(f"guard_{finding.level}", scope, mine, finding, market_ms, now))
+                    news.append(event_of(f"guard_{finding.level}", scope, mine, finding, market_ms, now))
                 elif told.get(key) != day and not trips:
                     told[key], changed = day, True
                     kind = "guard_warning" if finding.level == "warning" else "guard_soft"
-                    news.append(_event(kind, scope, mine, finding, market_ms, now))
+                    news.append(event_of(kind, scope, mine, finding, market_ms, now))
         return found, news, changed
 
     def measured(self, state: dict[str, Any], scope: str, members: Mapping[int, Member], prices: Prices, market_ms: int, history: bool = True) -> Measured:
@@ -238,7 +239,7 @@ class Guards:
             for f in findings.get(scope, ()):
                 trips = f.level == "hard" or (f.level == "soft" and f.limit not in rules.CONDITIONS)
                 if trips and f.key not in {t["key"] for t in known}:
-                    known.append(_trip(f, day_of(market_ms), market_ms, self.wall_ms()))
+                    known.append(trip_of(f, day_of(market_ms), market_ms, self.wall_ms()))
 
     # --- entries ---------------------------------------------------------------------------------
 
@@ -390,57 +391,7 @@ class Guards:
         self.files.write_json(guard_files.STATE, state)
 
 
-# --- words and small things ------------------------------------------------------------------
-
-
-def _copied(value: Any) -> Any:
-    """A copy of JSON's types: whatever judging changes in it, the state that was read stays as it is."""
-    if isinstance(value, dict):
-        return {k: _copied(v) for k, v in value.items()}
-    return [_copied(v) for v in value] if isinstance(value, list) else value
-
-
-def day_of(market_ms: int) -> str:
-    return utc_text(market_ms)[:10]
-
-
-def active(trip: Mapping[str, Any], market_ms: int) -> bool:
-    """Soft trips of daily measures end with their day, all others stand until they are reset."""
-    return trip["level"] == "hard" or trip["limit"] not in rules.DAILY or trip["day"] == day_of(market_ms)
-
-
-def scope_words(scope: str) -> str:
-    return f"bot {scope[4:]}" if scope.startswith("bot_") else f"account {scope}"
-
-
-def tripped_words(scope: str, trip: Mapping[str, Any]) -> str:
-    passing = trip["level"] == "soft" and trip["limit"] in rules.DAILY
-    which = f"--bot {scope[4:]}" if scope.startswith("bot_") else f"--account {scope}"
-    end = "ends with the UTC day" if passing else f"reset it with python3 utils/guards.py reset {which} --limit {trip['limit']}"
-    return f"a guard of {scope_words(scope)} has tripped: {trip['text']} ({end})"
-
-
-def _trip(finding: Finding, day: str, market_ms: int, wall_ms: int) -> dict[str, Any]:
-    return {
-        "key": finding.key,
-        "limit": finding.limit,
-        "level": finding.level,
-        "coin": finding.coin,
-        "value": finding.value,
-        "at": finding.at,
-        "text": finding.text,
-        "day": day,
-        "market_ms": market_ms,
-        "wall_ms": wall_ms,
-    }
-
-
-def _event(kind: str, scope: str, members: Mapping[int, Member], finding: Finding, market_ms: int, wall_ms: int) -> Event:
-    bot_id = int(scope[4:]) if scope.startswith("bot_") else None
-    mode = next((m.mode for m in members.values()), None) if bot_id is not None else scope.split("/")[0]
-    data = {"scope": scope, "limit": finding.limit, "level": finding.level, "mode": mode}
-    severity: Any = "risk" if finding.level == "hard" else "warning"
-    return Event(kind, f"Guard of {scope_words(scope)}: {finding.text}", severity, bot_id, market_ms, wall_ms, data)
+# --- small things ----------------------------------------------------------------------------
 
 
 def _valid(row: Mapping[str, Any], members: Mapping[int, Member], wall_ms: int) -> bool:
@@ -454,3 +405,10 @@ def _most(levels: Mapping[str, Decimal] | None) -> Decimal | None:
     if not levels:
         return None
     return levels["soft"] if "soft" in levels else levels["hard"] - 1
+
+
+def _copied(value: Any) -> Any:
+    """A copy of JSON's types: whatever judging changes in it, the state that was read stays as it is."""
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    return [_copied(v) for v in value] if isinstance(value, list) else value
