@@ -75,7 +75,8 @@ def _prices(settings: Settings, known: str, symbol: str, barrier: Any, told: Any
     exchange.price(symbol)
     barrier.wait(PATIENCE_S)  # everybody's wish is known
     barrier.wait(PATIENCE_S)
-    told.put((symbol, str(exchange.price(symbol))))
+    asked = _now()
+    told.put((symbol, str(exchange.price(symbol)), asked))
 
 
 def test_many_processes_that_ask_for_prices_in_one_moment_cost_one_request(home: Home, processes: list[Any]) -> None:
@@ -88,9 +89,12 @@ def test_many_processes_that_ask_for_prices_in_one_moment_cost_one_request(home:
     count = Counter(home, "/api/v3/ticker/price")
     time.sleep(1.05)  # what they asked for to say their wish is old now
     barrier.wait(PATIENCE_S)
-    found = {told.get(timeout=PATIENCE_S) for _ in range(n)}
-    assert count() == 1
-    assert {s for s, _ in found} == {"BTCUSDT", "ETHUSDT", "SOLUSDT"} and len(found) == 3  # equal for all who asked for the same
+    rows = [told.get(timeout=PATIENCE_S) for _ in range(n)]
+    found, moments = {(symbol, price) for symbol, price, _ in rows}, [asked for *_, asked in rows]
+    seconds = (max(moments) - min(moments)) // 1000  # 0, where this host lets them ask in one moment
+    assert 1 <= count() <= 1 + seconds
+    assert {s for s, _ in found} == {"BTCUSDT", "ETHUSDT", "SOLUSDT"}
+    assert seconds or len(found) == 3  # equal for all who asked for the same
 
 
 def _ask(settings: Settings, known: str, go: Any, told: Any) -> None:
@@ -150,19 +154,23 @@ def test_bots_that_want_one_series_at_one_moment_cost_one_request(home: Home, pr
 # --- the budget --------------------------------------------------------------------------------
 
 
-def _busy(settings: Settings, known: str, start: Any, end_ms: int, told: Any) -> None:
-    """Asks for what weighs 20 as often as it is let, and notes when (wall ms)."""
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _busy(settings: Settings, known: str, start: Any, end_ms: Any, told: Any) -> None:
+    """Asks for what weighs 20 as often as it is let until `end_ms`, and notes before and after each (wall ms)."""
     client = access.client(settings, "paper", priority="entry")
     client.connect(known)
     client.measure_offset()
     start.wait(PATIENCE_S)
-    done: list[int] = []
+    done: list[tuple[int, int]] = []
     refused = 0
-    while time.time() * 1000 < end_ms:
-        before = time.time_ns() // 1_000_000
+    while _now() < end_ms.value:
+        before = _now()
         try:
             client.balances()
-            done.append(before)
+            done.append((before, _now()))
         except RateLimited as e:
             refused += 1
             time.sleep(min(e.retry_after_s, 0.2))
@@ -171,7 +179,7 @@ def _busy(settings: Settings, known: str, start: Any, end_ms: int, told: Any) ->
 
 def test_one_418_silences_every_process_until_its_end_and_no_burst_follows(home: Home, processes: list[Any]) -> None:
     settings, known, n = load(home.env), installation(Files(home.path)), 5
-    end_ms = int(time.time() * 1000) + 6500
+    end_ms = FORK.Value("q", _now() + 60_000)
     start, told = FORK.Barrier(n), FORK.Queue()
     for _ in range(n):
         processes.append(FORK.Process(target=_busy, args=(settings, known, start, end_ms, told)))
@@ -180,17 +188,18 @@ def test_one_418_silences_every_process_until_its_end_and_no_burst_follows(home:
     home.post("/paper/faults", {"method": "GET", "path": "/api/v3/account", "fault": "ban", "times": 1, "params": {"seconds": 2}})
     state = until(lambda: (s := access.gate(settings, "paper").state()) and s["banned_until_wall_ms"] and s, "the ban")
     banned_until = state["banned_until_wall_ms"]
+    end_ms.value = banned_until + 2500
     count = Counter(home, "/api/v3/account")
     time.sleep(max(0, (banned_until - 300) / 1000 - time.time()))
     assert count() <= n  # what was under way already when the one was told
     found = [told.get(timeout=PATIENCE_S) for _ in range(n)]
     assert all(refused > 0 for _, refused in found)
-    # Nothing is sent in the ban but what was let through before it was told; `before` may lie a moment ahead of the send.
-    assert sum(banned_until - 1500 < at < banned_until - 50 for done, _ in found for at in done) == 0
-    after = sorted(at for done, _ in found for at in done if at >= banned_until - 50)
+    # Nothing is sent in the ban but what was let through before it was told.
+    assert not [before for done, _ in found for before, _ in done if banned_until - 1500 < before < banned_until - 100]
+    after = sorted(at for done, _ in found for before, at in done if before >= banned_until - 100)
     assert after
     for i, at in enumerate(after):
-        assert 20 * (i + 1) <= 6000 * RESUME_SHARES["entry"] * (at + 500 - banned_until + 1000) / 60_000
+        assert 20 * (i + 1) <= 6000 * RESUME_SHARES["entry"] * (at - banned_until + 1000) / 60_000
 
 
 def _not_over_the_minutes_end() -> None:
