@@ -165,9 +165,9 @@ def same(bot: Trader, other: Trader, lost: bool = False) -> None:
 
 def test_a_copy_of_bots_at_work_goes_on_elsewhere_where_they_left_off(lives: Lives) -> None:
     old = lives.bots()
-    lives.run(old, 40)
+    lives.run(old, 12)
     copy = lives.take()
-    lives.run(old, 97)
+    lives.run(old, 45)
     lives.settle(old)
     sold = sum(bot.position.totals.trades for bot in old)
     home = lives.back(copy)
@@ -178,8 +178,8 @@ def test_a_copy_of_bots_at_work_goes_on_elsewhere_where_they_left_off(lives: Liv
     lives.right(home, new)
     for bot, other in zip(new, old, strict=True):
         same(bot, other)
-    assert sold > 4, "the other machine did trade after the copy was made"
-    lives.run(new, 60)
+    assert sold > 2, "the other machine did trade after the copy was made"
+    lives.run(new, 25)
     lives.settle(new)
     lives.right(home, new)
     assert sum(bot.position.totals.trades for bot in new) > sold
@@ -245,7 +245,7 @@ def test_a_death_at_any_call_of_the_catch_up_comes_to_the_same_end(lives: Lives,
     old = lives.bots()
     lives.run(old, 7)
     copy = lives.take()
-    lives.run(old, 41)
+    lives.run(old, 19)
     lives.settle(old)
     restored = lives.back(copy)
     died: list[str] = []
@@ -274,7 +274,7 @@ def test_a_death_at_any_call_of_the_catch_up_comes_to_the_same_end(lives: Lives,
         shutil.rmtree(home)
         if not killed:
             break
-    assert len(died) > 30 and {"write data/restored.json", "write bot_1_position.json", "append bot_2_fills.jsonl"} <= {d.split(" ", 1)[1] for d in died}
+    assert len(died) > 20 and {"write data/restored.json", "write bot_1_position.json", "append bot_2_fills.jsonl"} <= {d.split(" ", 1)[1] for d in died}
 
 
 def test_while_the_exchange_does_not_tell_of_its_orders_a_bot_watches_its_stop_and_buys_nothing(lives: Lives) -> None:
@@ -404,7 +404,7 @@ def test_a_copy_taken_around_any_write_of_a_bot_comes_to_the_same_end_also_where
     seen = iter(range(10_000))
 
     def take(name: str) -> None:
-        if next(seen) % (1 if fault == "none" else 3) == 0:
+        if next(seen) % (2 if fault == "none" else 3) == 0:
             copies.append((name, lives.take()))
 
     if fault != "none":

@@ -1,4 +1,4 @@
-"""Backup of a home while its bots trade, and its restore into an empty one. Owns data/backups/.
+"""Backup of a home while its bots trade (core/fleet/restore.py brings it back). Owns data/backups/.
 
 A backup is one tar.gz: `manifest.json` first (version, times, each file's size and SHA-256, venues,
 installation), then the files under `home/`. It is written beside, fsynced and renamed, mode 600.
