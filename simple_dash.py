@@ -1706,29 +1706,34 @@ class Over {
   draw() { this.drawKill(); if (!view) return; this.drawMaint(); for (const m of this.modes()) this.part(m); for (const [m, p] of this.accounts) p.root.hidden = !this.modes().includes(m); }
   // --- kill switch and maintenance
   drawKill() {
-    const k = (view && !failing ? view : this.yard || view || {}).kill || {level: "off"}, open = stillOpen(), wait = busy.has("kill"), on = k.level !== "off";
+    const k = (view && !failing ? view : this.yard || view || {}).kill || {level: "off"}, open = this.open(), wait = busy.has("kill"), on = k.level !== "off";
     if (k.level !== "flatten") this.most = 0;
     this.most = Math.max(this.most || 0, open.length);
     this.kill.classList.toggle("alarm", on);
-    redraw(this.kill, [k, failing, open.map(b => [b.id, b.name, b.position && b.position.quantity, b.state_error]), wait, this.most], () => [
+    redraw(this.kill, [k, failing, open.map(b => [b.id, b.name, b.position && b.position.quantity, b.state_error, b.unlisted]), wait, this.most], () => [
       h("div", {class: "top"}, h("h2", {}, "Kill switch"), h("span", {class: "pill " + (on ? "bad" : "good")}, on ? k.level === "flatten" ? "sell everything" : k.level === "entries" ? "no entries" : "unclear" : "off")),
       h("p", {class: "small"}, on ? KILLS[k.level][0].toUpperCase() + KILLS[k.level].slice(1) + someone(k) + "." + (k.problem ? " " + k.problem : "") : "All bots trade as their strategies say. Stops and targets are looked after either way."),
-      k.level === "flatten" ? [h("p", {class: "strong " + (open.length ? "bad" : "good"), role: "status", id: "kill-left"}, !view || failing === "error" ? "What is still open can't be told now." : open.length ? plural(open.length, "position is", "positions are") + " still open: " + open.map(b => b.name).slice(0, 8).join(", ") + (open.length > 8 ? ", …" : "") : "Everything is flat."), this.most ? bar(100 - open.length / this.most * 100, open.length ? "warn" : "", "Sold so far") : null] : null,
+      k.level === "flatten" ? [h("p", {class: "strong " + (open.length ? "bad" : "good"), role: "status", id: "kill-left"}, open.length ? plural(open.length, "position is", "positions are") + " still open: " + open.map(b => b.name).slice(0, 8).join(", ") + (open.length > 8 ? ", …" : "") : "Everything is flat."), this.most ? bar(100 - open.length / this.most * 100, open.length ? "warn" : "", "Sold so far") : null] : null,
       h("div", {class: "row"},
         k.level === "off" || k.level === "unknown" ? h("button", {id: "kill-entries", class: "btn danger large", type: "button", disabled: wait, on: {click: () => this.stopEntries()}}, "Stop entries") : null,
         k.level !== "flatten" ? h("button", {id: "kill-flatten", class: "btn stop large", type: "button", disabled: wait, on: {click: () => this.flatten()}}, "Flatten everything") : null,
         on ? h("button", {id: "kill-off", class: "btn large", type: "button", disabled: wait, on: {click: () => this.lift()}}, "Lift it") : null)]);
+  }
+  // What is open by the list, and what lies beside it: a bot that is not in the list, or all of them where it can't be read.
+  open() {
+    const blind = !view || Boolean(failing && this.yard), known = blind ? [] : stillOpen(), seen = new Set((blind ? [] : view.bots).map(b => b.id));
+    return known.concat((this.yard && this.yard.left || []).filter(s => !seen.has(s.id)).map(s => ({id: s.id, name: s.name, unlisted: s.error || s.open})));
   }
   pull(level, confirm, good) { return act("kill", () => api("/api/kill-switch", {method: "POST", body: confirm ? {level, confirm} : {level}, timeout: 60000}), a => { const bad = Object.entries(a.errors || {}); if (bad.length) toast("Not reached: " + bad.map(([i, why]) => "bot " + i + " (" + why + ")").join("; "), true); return good; }); }
   async stopEntries() {
     if (await ask("Stop entries of all bots?", "No bot buys anything until you lift it. Open positions go on: their stops, targets and strategies sell as ever.", "Stop entries", true)) this.pull("entries", null, "No bot buys any more.");
   }
   async flatten() {
-    const blind = !view || Boolean(failing), open = stillOpen(), word = blind || open.length || view.bots.some(b => b.mode === "live") ? "FLATTEN" : "", sums = {};
+    const blind = !view || Boolean(failing), open = this.open(), word = blind || open.length || view.bots.some(b => b.mode === "live") ? "FLATTEN" : "", sums = {};
     for (const b of open) if (b.position && isNum(b.position.value)) { const k = b.mode + " " + (b.quote || ""); sums[k] = (sums[k] || 0) + b.position.value; }
-    const list = [...open].sort((a, b) => (b.mode === "live") - (a.mode === "live")).map(b => b.position ? b.name + " (" + b.mode + "): " + quantity(b.position.quantity) + " of " + b.symbol + (isNum(b.position.value) ? ", about " + amount(b.position.value) + " " + (b.quote || "") : ", worth unknown") : b.name + " (" + b.mode + "): its position can't be read");
+    const list = [...open].sort((a, b) => (b.mode === "live") - (a.mode === "live")).map(b => b.unlisted ? b.name + ": " + b.unlisted : b.position ? b.name + " (" + b.mode + "): " + quantity(b.position.quantity) + " of " + b.symbol + (isNum(b.position.value) ? ", about " + amount(b.position.value) + " " + (b.quote || "") : ", worth unknown") : b.name + " (" + b.mode + "): its position can't be read");
     const total = Object.entries(sums).map(([k, v]) => amount(v) + " " + k.split(" ")[1] + " (" + k.split(" ")[0] + ")").join(", ");
-    const text = (blind ? "What is open can't be told now: whatever it is, it is sold at the market's price." : open.length ? plural(open.length, "position is", "positions are") + " sold at the market's price now" + (total ? ", worth about " + total : "") + "; what rests at the exchange is taken back." : "No position is open; what is on its way is taken back.") + " Then no bot buys anything until you lift it." + (held() ? " Maintenance mode is on: positions of bots that don't run are not sold before it is lifted." : "");
+    const text = (blind ? "The list of bots can't be read now: whatever is open is sold at the market's price." : open.length ? plural(open.length, "position is", "positions are") + " sold at the market's price now" + (total ? ", worth about " + total : "") + "; what rests at the exchange is taken back." : "No position is open; what is on its way is taken back.") + " Then no bot buys anything until you lift it." + (held() ? " Maintenance mode is on: positions of bots that don't run are not sold before it is lifted." : "");
     if (await ask("Sell everything?", text, "Flatten everything", true, {word, list})) this.pull("flatten", word, open.length ? "Everything is being sold." : "No bot buys any more.");
   }
   async lift() {

@@ -193,7 +193,8 @@ def test_the_kill_switch_works_while_the_list_of_bots_can_not_be_read(yard: Yard
     assert yard.status("GET", "/api/overview") == 500 and any("active_bots.json" in w for w in yard.get("/api/yard")["warnings"])
     assert yard.status("POST", "/api/kill-switch", {"level": "flatten"}) == 400
     assert yard.post("/api/kill-switch", {"level": "flatten", "confirm": "FLATTEN"})["kill"]["level"] == "flatten"
-    assert yard.get("/api/yard")["kill"]["level"] == "flatten"
+    told = yard.get("/api/yard")
+    assert told["kill"]["level"] == "flatten" and [(s["id"], s["open"]) for s in told["left"]] == [(1, "a LONG position is open")]
     yard.post("/api/kill-switch", {"level": "off"})
     assert switch.read(yard.home.files) is None
 

@@ -39,7 +39,10 @@ Prices = dict[str, tuple[Any, int]]
 
 
 def yard(board: Board) -> dict[str, Any]:
-    """`GET /api/yard`: kill switch, maintenance, what bots and units use of the machine. Files only."""
+    """`GET /api/yard`: kill switch, maintenance, what bots and units use of the machine. Files only.
+
+    `left`: what is open, also of bots that are not in the list, while everything is being sold or the list
+    can't be read: `[{"id", "name", "running", "open", "error"}]`; else empty."""
     with board.lock:
         problem = ""
         try:
@@ -49,7 +52,9 @@ def yard(board: Board) -> dict[str, Any]:
         yard_now, now = board.yard(), board.clock_ms()
         told = board.standing.machine(yard_now, records, now)
         told["warnings"] += [problem.rstrip(".")] if problem else []
-        return {"kill": board.standing.kill(), "maintenance": board.standing.maintenance(), **told, "as_of": now}
+        stands = {"kill": board.standing.kill(), "maintenance": board.standing.maintenance()}
+    left = switch.standing(board.files, board.supervisor) if problem or stands["kill"]["level"] == "flatten" else []
+    return {**stands, **told, "left": [asdict(s) for s in left if s.open], "as_of": now}
 
 
 def account(board: Board, mode: str) -> dict[str, Any]:

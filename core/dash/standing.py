@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from core.account import guard_files
-from core.account.guards import active
 from core.account.members import account_scope, bot_scope
+from core.account.trips import active
 from core.clock import utc_text
 from core.dash.watch import signature
 from core.errors import StateError
