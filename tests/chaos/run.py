@@ -324,6 +324,8 @@ class Run:
             "acts": dict(sorted(self.done.items())),
             "longest_without_stop_s": watched.worst_gap_s,
             "longest_without_stop": watched.worst_gap,
+            "longest_unlooked_s": watched.worst_unlooked_s,
+            "longest_unlooked": watched.worst_unlooked,
             "most_positions": watched.most_open,
             "unwatched_by_owner_s": round(watched.unwatched_by_owner_s, 1),
             "longest_recovery_s": {k: max(v) for k, v in watched.recoveries.items() if v},

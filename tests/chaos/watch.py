@@ -1,9 +1,10 @@
 """Looks at the house all the while: time without a stop, whose orders lie at the exchange, how long a recovery takes.
 
 A position counts by the fills at the exchange, not by what its bot knows. It has a stop when
-one of its bot rests at the exchange for all of it, or when its bot runs, knows of it, waits for
-no order's outcome (until then it doesn't look at prices) and gives signs of life: then the last
-heartbeat is the last moment at which it surely had one. Time
+one of its bot rests at the exchange for all of it, or when its bot runs, knows of it and gives
+signs of life: then the last heartbeat is the last moment at which it surely had one. Told apart,
+as a figure: the same, but a bot that waits for an order's outcome doesn't count, because it
+looks at no price until it knows. Time
 during which the exchange itself was down doesn't count (its market stands still then and
 nobody could sell), nor does a bot that its owner stopped (told apart in the figures).
 """
@@ -46,7 +47,8 @@ class _Gap:
 class Figures:
     worst_gap_s: float = 0.0
     worst_gap: str = ""
-    gaps: list[float] = field(default_factory=list)  # each above a second
+    worst_unlooked_s: float = 0.0
+    worst_unlooked: str = ""
     unwatched_by_owner_s: float = 0.0
     recoveries: dict[str, list[float]] = field(default_factory=lambda: {"bot": [], "yard": [], "paper": [], "dashboard": [], "frozen bot": []})
     looks: int = 0
@@ -61,7 +63,7 @@ class Watch:
         self.wrong: list[tuple[float, str]] = []
         self.figures = Figures()
         self.frozen: set[int] = set()
-        self._gaps: dict[int, _Gap] = {}
+        self._gaps: dict[tuple[int, bool], _Gap] = {}
         self._strange: dict[str, float] = {}
         self._waiting: dict[tuple[str, int], tuple[float, int]] = {}  # what was ended → when, its pid
         self._paper_pid: int | None = None
@@ -159,29 +161,30 @@ class Watch:
         holding, now = self.truth.holdings[n], wall_ms()
         stops = [o for o in lying if o.side == "SELL" and o.kind in STOPS and owner_of(o.client_id, self.house.installation) == n]
         bare = (holding.owned - sum((o.quantity - o.executed for o in stops), Decimal(0))) * holding.price
-        if bare < WORTH:
-            if n in self._gaps:
-                self._closed(n, self._gaps.pop(n))
-            return
-        gap = self._gaps.setdefault(n, _Gap(now, now))
         alive = pid is not None and status.get("pid") == pid and status.get("state") == "running"
-        watched = alive and not status.get("unresolved") and file.get("position") and file.get("stop_loss")
-        if watched and int(status.get("heartbeat_wall_ms") or 0) > gap.safe_ms:
-            before = gap.safe_ms
-            gap.safe_ms = int(status["heartbeat_wall_ms"])
-            self._note(n, (gap.safe_ms - before) / 1000, gap.why)
-            gap.told, gap.why = False, ""
-        elif not up or not wanted:
-            gap.safe_ms += now - gap.looked_ms
-            self.figures.unwatched_by_owner_s += 0 if wanted else (now - gap.looked_ms) / 1000
-        else:
-            open_s = (now - gap.safe_ms) / 1000
-            gap.why = gap.why if watched else self._why(n, file, status, pid)
-            self._note(n, open_s, gap.why)
-            if open_s > RESTART_BOUND_S and not gap.told:
-                gap.told = True
-                self.say(f"bot {n} has had no stop for {open_s:.1f} s (coins worth {bare:.2f}): {gap.why or 'no sign of life'}")
-        gap.looked_ms = now
+        if bare >= WORTH and up and not wanted:
+            gap = self._gaps.get((n, False))
+            self.figures.unwatched_by_owner_s += (now - gap.looked_ms) / 1000 if gap else 0
+        for strict in (False, True):
+            if bare < WORTH:
+                self._gaps.pop((n, strict), None)
+                continue
+            gap = self._gaps.setdefault((n, strict), _Gap(now, now))
+            watched = bool(alive and file.get("position") and file.get("stop_loss") and not (strict and status.get("unresolved")))
+            beat = int(status.get("heartbeat_wall_ms") or 0)
+            if watched and beat > gap.safe_ms:
+                self._note(n, (beat - gap.safe_ms) / 1000, gap.why, strict)
+                gap.safe_ms, gap.told, gap.why = beat, False, ""
+            elif not up or not wanted:
+                gap.safe_ms += now - gap.looked_ms
+            else:
+                open_s = (now - gap.safe_ms) / 1000
+                gap.why = gap.why if watched else self._why(n, file, status, pid)
+                self._note(n, open_s, gap.why, strict)
+                if open_s > RESTART_BOUND_S and not gap.told and not strict:
+                    gap.told = True
+                    self.say(f"bot {n} has had no stop for {open_s:.1f} s (coins worth {bare:.2f}): {gap.why or 'no sign of life'}")
+            gap.looked_ms = now
 
     def _why(self, n: int, file: dict[str, Any], status: dict[str, Any], pid: int | None) -> str:
         if n in self.frozen:
@@ -197,14 +200,12 @@ class Watch:
             return f"process {pid} runs, but its file knows of no position"
         return f"process {pid} runs, its file names no stop" if not file.get("stop_loss") else f"process {pid} gives no sign of life"
 
-    def _note(self, n: int, seconds: float, why: str) -> None:
-        if seconds > self.figures.worst_gap_s:
-            self.figures.worst_gap_s, self.figures.worst_gap = round(seconds, 2), f"bot {n} at {self.elapsed():.0f} s: {why or 'between two heartbeats'}"
-
-    def _closed(self, n: int, gap: _Gap) -> None:
-        seconds = (wall_ms() - gap.safe_ms) / 1000
-        if seconds > 1:
-            self.figures.gaps.append(round(seconds, 2))
+    def _note(self, n: int, seconds: float, why: str, strict: bool) -> None:
+        words, seconds = f"bot {n} at {self.elapsed():.0f} s: {why or 'between two heartbeats'}", round(seconds, 2)
+        if strict and seconds > self.figures.worst_unlooked_s:
+            self.figures.worst_unlooked_s, self.figures.worst_unlooked = seconds, words
+        elif not strict and seconds > self.figures.worst_gap_s:
+            self.figures.worst_gap_s, self.figures.worst_gap = seconds, words
 
     def _look_at_recoveries(self, pids: dict[int, int | None], statuses: dict[int, dict[str, Any]], wanted: dict[int, bool]) -> None:
         for (whom, n), (since, old) in list(self._waiting.items()):
