@@ -1,0 +1,1 @@
+"""Backtests: the bot's own decisions and fold over stored candles."""
