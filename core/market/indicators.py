@@ -8,20 +8,28 @@ row i depends on rows 0..i alone.
 value depends a little on where the table begins. `settle_rows` says after how many rows
 that no longer shows. ATR and ADX are written here in vectorised form, because `ta` loops
 over the rows in Python; they equal `ta`'s values where those are defined (tests compare).
+
+`VOCABULARY` at the end names each of them with its inputs, parameters and outputs: declared
+strategies, charts and the page offer what it holds, and nothing else.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from ta.momentum import ROCIndicator, RSIIndicator, StochasticOscillator
 from ta.trend import MACD, EMAIndicator, SMAIndicator
-from ta.volatility import BollingerBands
+from ta.volatility import BollingerBands, DonchianChannel
+from ta.volume import VolumeWeightedAveragePrice
 
 Series = pd.Series
+DAY_MS = 86_400_000
 
 
 class Macd(NamedTuple):
@@ -48,6 +56,14 @@ class Adx(NamedTuple):
 class Stochastic(NamedTuple):
     k: Series
     d: Series
+
+
+class Channel(NamedTuple):
+    """A band around the price, in units of the price."""
+
+    lower: Series
+    middle: Series
+    upper: Series
 
 
 def settle_rows(alpha: float, remainder: float = 1e-12) -> int:
@@ -155,3 +171,199 @@ def adx(high: Series, low: Series, close: Series, window: int = 14) -> Adx:
         if len(strength) >= window:
             index[2 * window - 1 :] = _carry(float(strength[:window].mean()), strength[window:] / window, window)
     return Adx(Series(index, index=close.index), Series(plus, index=close.index), Series(minus, index=close.index))
+
+
+def donchian(high: Series, low: Series, window: int = 20) -> Channel:
+    """Lowest low and highest high of the last `window` rows, the newest included, and their middle.
+
+    A breakout compares the close with the channel of the row before (`shift(1)`): it can't leave its own."""
+    found = DonchianChannel(high, low, high, window=window)  # the close shapes nothing but the width, which is not asked
+    lower, upper = found.donchian_channel_lband(), found.donchian_channel_hband()
+    return Channel(lower, (lower + upper) / 2, upper)
+
+
+def keltner(high: Series, low: Series, close: Series, window: int = 20, window_atr: int = 10, multiplier: float = 2.0) -> Channel:
+    """EMA(window) of the close ± `multiplier` average true ranges (Wilder) of `window_atr` rows.
+
+    Source: Raschke's form of Keltner's channel, `ta`'s `original_version=False` with the ATR above."""
+    middle = ema(close, window)
+    reach = multiplier * atr(high, low, close, window_atr)
+    return Channel(middle - reach, middle, middle + reach)
+
+
+def vwap(high: Series, low: Series, close: Series, volume: Series, window: int = 14) -> Series:
+    """Typical price (high+low+close)/3 weighted by volume over the last `window` rows; NaN where none of them traded."""
+    found = VolumeWeightedAveragePrice(high, low, close, volume, window).volume_weighted_average_price()
+    # Counted, not summed: a running sum keeps a remainder of what left the window.
+    return found.where((volume > 0).rolling(window).sum() > 0)
+
+
+def vwap_day(open_time: Series, high: Series, low: Series, close: Series, volume: Series) -> Series:
+    """The volume-weighted typical price since 00:00 UTC of each row's day, NaN while nothing traded in it.
+
+    `open_time` in ms. NaN too for a day whose beginning lies before the table: its value can't be known."""
+    opened = open_time.to_numpy(dtype=np.int64)
+    day = opened // DAY_MS
+    traded = volume.where(volume > 0, 0.0)
+    money = (traded * (high + low + close) / 3).where(traded > 0, 0.0)
+    total = traded.groupby(day).cumsum()
+    found = money.groupby(day).cumsum() / total.where(total > 0)
+    if len(day) and opened[0] % DAY_MS:
+        found = found.where(day != day[0])
+    return found
+
+
+# --- the vocabulary ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of an indicator; `type` is int or float."""
+
+    name: str
+    type: type
+    default: Any
+    low: Any
+    high: Any
+    help: str = ""
+
+    def check(self, value: Any) -> Any:
+        """The value in the parameter's type. ValueError says what would be right."""
+        kind = "a whole number" if self.type is int else "a number"
+        wrong = ValueError(f"{self.name} must be {kind} from {self.low} to {self.high}, not {str(value)[:60]!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise wrong
+        if not math.isfinite(value) or not self.low <= value <= self.high or (self.type is int and value != int(value)):
+            raise wrong
+        return self.type(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Indicator:
+    """One word of the vocabulary.
+
+    `inputs` are the table's columns that `function` takes first, by these names; `params` follow
+    by name; `outputs` are the names of what it returns, in its order (one output: "value").
+    `settle` gives, for checked parameters and a candle's length in ms, how many rows the newest
+    value needs behind it (itself included) so that it no longer shows where the table began.
+    `below` are pairs of parameters of which the first must be smaller.
+    """
+
+    name: str
+    title: str
+    function: Callable[..., Any]
+    inputs: tuple[str, ...]
+    params: tuple[Parameter, ...]
+    outputs: tuple[str, ...]
+    settle: Callable[[Mapping[str, Any], int], int]
+    below: tuple[tuple[str, str], ...] = ()
+    pane: str = "price"  # where a chart draws it: over the price, or in a pane of its own
+
+    def check(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Every parameter with its value. ValueError names all that is wrong, one problem a line."""
+        given, known = given or {}, {p.name: p for p in self.params}
+        problems = [f"{self.name} has no parameter {n!r}; it has {', '.join(known) or 'none'}" for n in given if n not in known]
+        values: dict[str, Any] = {}
+        for name, p in known.items():
+            try:
+                values[name] = p.check(given.get(name, p.default))
+            except ValueError as e:
+                problems.append(f"{self.name}: {e}")
+        if not problems:
+            problems = [f"{self.name}: {a} must be below {b} ({values[b]}), not {values[a]}" for a, b in self.below if values[a] >= values[b]]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return values
+
+    def rows(self, given: Mapping[str, Any] | None = None, length_ms: int = 60_000) -> int:
+        """Closed candles of `length_ms` that must exist before the newest value is settled."""
+        return self.settle(self.check(given), length_ms)
+
+    def compute(self, candles: pd.DataFrame, given: Mapping[str, Any] | None = None) -> dict[str, Series]:
+        """The outputs by name over a strategy's table. ValueError for wrong parameters."""
+        found = self.function(*(candles[column] for column in self.inputs), **self.check(given))
+        return dict(zip(self.outputs, found if len(self.outputs) > 1 else (found,), strict=True))
+
+
+def _rows_wilder(window: int) -> int:
+    return settle_rows(1 / window) + window
+
+
+def _rows_adx(window: int) -> int:
+    """Two smoothings, one after the other: n·α·(1−α)^n falls a little later than (1−α)^n."""
+    return settle_rows(1 / window) + 6 * window
+
+
+def _window_param(default: int, low: int = 2) -> Parameter:
+    return Parameter("window", int, default, low, 500, "candles")
+
+
+_HLC = ("high", "low", "close")
+_ALL = (
+    Indicator("sma", "Simple moving average", sma, ("close",), (_window_param(20, 1),), ("value",), lambda p, _: p["window"]),
+    Indicator("ema", "Exponential moving average", ema, ("close",), (_window_param(20, 1),), ("value",), lambda p, _: settle_rows(2 / (p["window"] + 1))),
+    Indicator("rsi", "Relative strength index", rsi, ("close",), (_window_param(14),), ("value",), lambda p, _: _rows_wilder(p["window"]), pane="own"),
+    Indicator(
+        "macd",
+        "Moving average convergence divergence",
+        macd,
+        ("close",),
+        (
+            Parameter("fast", int, 12, 2, 499, "candles of the fast mean"),
+            Parameter("slow", int, 26, 3, 500, "candles of the slow mean"),
+            Parameter("sign", int, 9, 2, 200, "candles of the signal line"),
+        ),
+        ("line", "signal", "histogram"),
+        lambda p, _: settle_rows(2 / (max(p["slow"], p["sign"]) + 1)) + p["slow"] + p["sign"],
+        below=(("fast", "slow"),),
+        pane="own",
+    ),
+    Indicator(
+        "bollinger",
+        "Bollinger bands",
+        bollinger,
+        ("close",),
+        (_window_param(20), Parameter("deviations", float, 2.0, 0.1, 10.0, "half width, in standard deviations")),
+        ("lower", "middle", "upper", "position"),
+        lambda p, _: p["window"],
+    ),
+    Indicator("atr", "Average true range", atr, _HLC, (_window_param(14),), ("value",), lambda p, _: _rows_wilder(p["window"]), pane="own"),
+    Indicator("adx", "Average directional index", adx, _HLC, (_window_param(14),), ("adx", "plus", "minus"), lambda p, _: _rows_adx(p["window"]), pane="own"),
+    Indicator("roc", "Rate of change", roc, ("close",), (_window_param(12, 1),), ("value",), lambda p, _: p["window"] + 1, pane="own"),
+    Indicator(
+        "stochastic",
+        "Stochastic oscillator",
+        stochastic,
+        _HLC,
+        (_window_param(14), Parameter("smooth", int, 3, 1, 100, "candles of the mean that makes %D")),
+        ("k", "d"),
+        lambda p, _: p["window"] + p["smooth"] - 1,
+        pane="own",
+    ),
+    Indicator("donchian", "Donchian channel", donchian, ("high", "low"), (_window_param(20),), ("lower", "middle", "upper"), lambda p, _: p["window"]),
+    Indicator(
+        "keltner",
+        "Keltner channel",
+        keltner,
+        _HLC,
+        (
+            _window_param(20),
+            Parameter("window_atr", int, 10, 2, 500, "candles of the ATR"),
+            Parameter("multiplier", float, 2.0, 0.1, 10.0, "half width, in ATRs"),
+        ),
+        ("lower", "middle", "upper"),
+        lambda p, _: max(settle_rows(2 / (p["window"] + 1)), _rows_wilder(p["window_atr"])),
+    ),
+    Indicator("vwap", "Volume-weighted average price", vwap, (*_HLC, "volume"), (_window_param(14, 1),), ("value",), lambda p, _: p["window"]),
+    Indicator(
+        "vwap_day",
+        "Volume-weighted average price of the UTC day",
+        vwap_day,
+        ("open_time", *_HLC, "volume"),
+        (),
+        ("value",),
+        lambda _, length_ms: max(1, -(-DAY_MS // length_ms)),
+    ),
+)
+VOCABULARY: Mapping[str, Indicator] = MappingProxyType({i.name: i for i in _ALL})
+"""Every indicator by its name."""
