@@ -232,3 +232,39 @@ def halt(world: World, status: str) -> None:
     assert entry is not None
     entry["status"] = status
     world.exchange._entries.clear()
+
+
+def test_a_siblings_stop_that_fired_unheard_is_no_alarm_until_half_a_minute_is_over(tmp_path: Path) -> None:
+    low = ("97", "97", "97", "97")
+    world = World(tmp_path, opener=lambda _: FixedMarket([FLAT] * 10 + [low] * 90, filters=ROOMY), RISK_INTERVAL="30", CHECK_INTERVAL="60", KLINE_INTERVAL="1m")
+    try:
+        world.step_to(world.market_ms() + 9 * MINUTE + 2000)
+        plan = {"timeframe": "1m", "check_interval": 60, "offset": 0, "cooldown_checks": 0}
+        gone = world.bot(1, "BTCUSDT", Script(("BUY",)), "500", **plan)
+        bot = world.bot(2, "BTCUSDT", Script(("BUY",)), "500", **plan, stop_loss_pct=D(10))
+        assert gone.start() and bot.start()
+        run_until(world, [gone, bot], world.market_ms() + 6000)
+        for _ in range(8):
+            world.wall += 1000
+            gone.step()
+            bot.step()
+        assert len(gone.position.orders) == 2 and len(bot.position.orders) == 2
+        world.step_to(world.market_ms() + 3 * MINUTE)  # nobody steps the first bot: its stop fires unheard
+        heard = world.wall
+        while world.wall < heard + 25_000:
+            bot.wallet.ask()
+            bot.step()
+            world.wall += 1000
+            assert bot.wallet.problem == ""
+        for _ in range(20):  # its process stays away, and so does the yard: now it is told
+            bot.wallet.ask()
+            bot.step()
+            world.wall += 1000
+        assert "missing" in bot.wallet.problem
+        settle(world, gone)
+        assert gone.position.direction is None
+        bot.wallet.ask()
+        settle(world, bot)
+        assert bot.wallet.problem == "" and ledger.compare(world.files, world.client()) == []
+    finally:
+        world.close()

@@ -248,3 +248,20 @@ def test_protection_by_the_bot_places_nothing(live: LIVES) -> None:
     assert bot.position.direction is None
     assert fills(world)[-1]["role"] == "exit"
     books_match(world)
+
+
+def test_a_stop_that_is_over_while_nobody_can_say_how_sends_no_sale(live: LIVES) -> None:
+    world = live(("100", "100", "97", "97"), *[FLAT] * 5)
+    bot = bot_of(world, 1, ("BUY", "SELL"))
+    settle(world, [bot])
+    assert len(bot.position.orders) == 2
+    world.step_to(world.market_ms() + 2 * 60_000)  # the stop has fired, unheard
+    world.ask("POST", "/paper/faults", {"method": "GET", "path": "/api/v3/order", "fault": "error", "times": None, "params": {"status": 503, "code": -1000}})
+    for _ in range(10):
+        world.wall += 1000
+        bot.step()
+    assert not [w for w in bot.status.fields["warnings"] if w["kind"] == "exit"], "nothing was refused, because nothing was sent"
+    world.ask("DELETE", "/paper/faults")
+    settle(world, [bot])
+    assert bot.position.direction is None and [row["tag"] for row in fills(world)] == ["entry", "stop_loss"]
+    books_match(world)

@@ -7,13 +7,13 @@ unknown, never smaller.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from core.errors import StateError
-from core.model import SENDING, TERMINAL, ZERO, Venue
+from core.model import SENDING, TERMINAL, ZERO, Update, Venue
 from core.storage import Files
 
 NAME = re.compile(r"bot_(\d{1,9})_position\.json")
@@ -134,3 +134,21 @@ def missing(files: Files, venue: Venue, asset: str, wallet: Decimal) -> Decimal 
     if any(c.unsettled for c in mine):
         return None
     return max(sum((c.amount for c in mine), ZERO) - wallet, ZERO)
+
+
+def unbooked(files: Files, venue: Venue, asset: str, open_orders: Callable[[str], Iterable[Update]]) -> bool:
+    """Whether an order on this coin that a bot takes for open is so no more at the exchange, or has executed further.
+
+    Then the wallet is ahead of that bot's file: its stop has fired, say, and it has not heard of it yet.
+    `open_orders` asks the exchange by symbol, and is asked after the files were read."""
+    listed: dict[str, dict[str, Decimal]] = {}
+    for value in position_files(files).values():
+        if Venue(**value["venue"]).key() != venue.key() or value["base"] != asset:
+            continue
+        for order in value["orders"]:
+            symbol = str(value["symbol"])
+            if symbol not in listed:
+                listed[symbol] = {u.client_id: u.executed for u in open_orders(symbol)}
+            if listed[symbol].get(order["request"]["client_id"]) != Decimal(order["executed"]):
+                return True
+    return False

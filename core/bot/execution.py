@@ -187,8 +187,11 @@ class Executor:
         try:
             update = self.exchange.cancel(self.position.symbol, order.client_id)
         except OrderNotFound:
-            self._asked_wall.pop(order.client_id, None)  # over already: the next look tells how
+            for known in self.position.orders:  # over already, its pair with it: asking tells how
+                self._asked_wall.pop(known.client_id, None)
             self.resolve()
+            if any(o.client_id == order.client_id for o in self.position.orders):
+                return Result("unknown", "it is over, how is not known yet", order.client_id)
             return Result("done", "was over already", order.client_id)
         except OutcomeUnknown as e:
             self._asked_wall.pop(order.client_id, None)

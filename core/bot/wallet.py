@@ -1,7 +1,8 @@
 """Does the wallet still hold what the bots claim? Asked at each check of a bot that owns coins.
 
 Somebody may have sold or moved coins by hand. What is missing is told once it was seen
-twice, some seconds apart, because an order of another bot may be settling just then.
+twice, some seconds apart, because an order of another bot may be settling just then, and
+not while the stop of a bot has filled at the exchange without that bot knowing it yet.
 While it is missing nothing is bought; getting out goes on, with what is there.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from core.account import ledger
-from core.account.claims import missing
+from core.account.claims import missing, unbooked
 from core.clock import Clock
 from core.errors import StateError
 from core.exchange import Exchange
@@ -18,6 +19,7 @@ from core.model import ZERO, Position, plain
 from core.storage import Files
 
 LOOK_AGAIN_MS = 3000
+BOOKED_WITHIN_MS = 30_000  # the yard has such a fill booked within seconds, also a stopped bot's; who has no yard is told after this
 
 
 class WalletWatch:
@@ -27,7 +29,7 @@ class WalletWatch:
         self.files, self.exchange, self.clock = files, exchange, clock
         self.problem = ""
         self._due_wall: int | None = None
-        self._suspected = False
+        self._suspected_wall: int | None = None
 
     def ask(self) -> None:
         """A check was made: compare soon."""
@@ -48,25 +50,32 @@ class WalletWatch:
         """Raises what the exchange raises; the question then stays."""
         owns = position.quantity + position.dust
         if position.direction == "SHORT" or owns <= 0:
-            self.problem, self._due_wall, self._suspected = "", None, False
+            self.problem, self._due_wall, self._suspected_wall = "", None, None
             return
         balance = self.exchange.balances().get(position.base)
         held = balance.total if balance else ZERO
         try:
             gone = missing(self.files, position.venue, position.base, held)
+            first = bool(gone) and self._suspected_wall is None
+            if gone and not first and self._may_be_unbooked():
+                gone = None if unbooked(self.files, position.venue, position.base, self.exchange.open_orders) else gone
         except StateError:
-            gone = None  # another bot's file can't be read: that bot says so itself
-        if gone is None or (gone > 0 and not self._suspected):
-            self._suspected = self._suspected or bool(gone)
+            gone, first = None, False  # another bot's file can't be read: that bot says so itself
+        if gone is None or first:
+            if first:
+                self._suspected_wall = self.clock.wall_ms()
             self._due_wall = self.clock.wall_ms() + LOOK_AGAIN_MS
             return
-        self._due_wall, self._suspected = None, False
+        self._due_wall, self._suspected_wall = None, None
         self.problem = (
             f"{plain(gone)} {position.base} are missing: the bots claim more than the {plain(held)} that the account holds. Somebody sold or moved them. "
             "Choose on the page: book what happened, close the book, or stop the bot (or see utils/reconcile.py)"
             if gone > 0
             else ""
         )
+
+    def _may_be_unbooked(self) -> bool:
+        return self._suspected_wall is not None and self.clock.wall_ms() - self._suspected_wall < BOOKED_WITHIN_MS
 
 
 class JumpWatch:
