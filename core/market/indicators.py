@@ -213,6 +213,39 @@ def vwap_day(open_time: Series, high: Series, low: Series, close: Series, volume
     return found
 
 
+# --- above, below, across ---------------------------------------------------------------
+
+SAME = 1e-10  # of the greater number: running means of equal prices differ by less, real ones by more
+
+
+def side(a: Series, b: Series) -> np.ndarray:
+    """An int8 array: +1 where `a` lies above `b`, −1 below, 0 where they are the same within `SAME`, or one isn't known."""
+    x, y = a.to_numpy(dtype=float), b.to_numpy(dtype=float)
+    apart = x - y
+    known = np.abs(apart) > SAME * np.maximum(np.abs(x), np.abs(y))
+    return np.where(known, np.sign(apart), 0).astype(np.int8)
+
+
+def crosses(a: Series, b: Series) -> np.ndarray:
+    """An int8 array: +1 where `a` lies above `b` and did not one row before, −1 where below and did not; else 0.
+
+    Both must be known in both rows."""
+    now, found = side(a, b), np.zeros(len(a), dtype=np.int8)
+    before, known = now[:-1], (a.notna() & b.notna()).to_numpy()[:-1]
+    found[1:][(now[1:] > 0) & (before <= 0) & known] = 1
+    found[1:][(now[1:] < 0) & (before >= 0) & known] = -1
+    return found
+
+
+def lately(condition: np.ndarray | Series, rows: int) -> np.ndarray:
+    """True where the condition held in this row or one of the `rows` − 1 before it."""
+    held = np.asarray(condition, dtype=bool)
+    found = held.copy()
+    for back in range(1, min(rows, len(held))):
+        found[back:] |= held[:-back]
+    return found
+
+
 # --- the vocabulary ------------------------------------------------------------------
 
 
