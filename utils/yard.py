@@ -280,10 +280,10 @@ def tell_bot(files: Files, settings: config.Settings, arguments: argparse.Namesp
 
 def mend_stopped(files: Files, settings: config.Settings, bot: int, choice: str, by: str) -> str:
     ensure_packages()  # only this asks the exchange itself
-    from core.binance_client import BinanceClient
+    from core.account import access
     from core.fleet import books
 
-    exchange = BinanceClient(settings, Registry(files).bot(bot)["mode"])
+    exchange = access.client(settings, Registry(files).bot(bot)["mode"])
     exchange.connect(installation(files))
     return books.mend_stopped(files, exchange, bot, choice, by)
 

@@ -56,6 +56,17 @@ def fill_row(position: Position, fill: Fill) -> dict[str, Any]:
     }
 
 
+def last_fills(files: Files, bot_id: int) -> set[tuple[str, str]]:
+    """(client id, trade id) of a journal's last whole lines. StateError where one can't be read."""
+    name = fills_name(bot_id)
+    lines, _ = files.tail(name, _LOOK_BACK, limit=4 << 20)
+    try:
+        return {(str(row["client_id"]), str(row["trade_id"])) for row in map(loads, lines)}
+    except (ValueError, KeyError, TypeError) as e:
+        remedy = "Restore the file from a backup, or correct that line by hand."
+        raise StateError(files.path(name), f"one of its last lines can't be read ({e})", remedy) from e
+
+
 class Journal:
     def __init__(self, files: Files, bot_id: int):
         self.files, self.bot_id = files, bot_id
@@ -87,14 +98,8 @@ class Journal:
         return (client_id, trade_id) in self._there
 
     def _read(self) -> set[tuple[str, str]]:
-        name = fills_name(self.bot_id)
-        self.files.cut_torn_line(name)
-        lines, _ = self.files.tail(name, _LOOK_BACK, limit=4 << 20)
-        try:
-            return {(str(row["client_id"]), str(row["trade_id"])) for row in map(loads, lines)}
-        except (ValueError, KeyError, TypeError) as e:
-            remedy = "Restore the file from a backup, or correct that line by hand."
-            raise StateError(self.files.path(name), f"one of its last lines can't be read ({e})", remedy) from e
+        self.files.cut_torn_line(fills_name(self.bot_id))
+        return last_fills(self.files, self.bot_id)
 
     def catch_up(self, position: Position) -> int:
         """Journal the fills that the position lists as missing and that aren't there; how many."""

@@ -13,6 +13,7 @@ from typing import Any
 from core.account import pots
 from core.dash.trades import ZERO, amount, cash, dec, neat, owned, pct
 from core.dash.watch import BotState
+from core.fleet import state
 
 FRESH_MS = 60_000  # a heartbeat's price older than this is not shown as the current one
 SUMS = ("profit", "unrealised", "invested", "open_value", "pots")
@@ -203,7 +204,7 @@ def _position(
         "opened_at": position.get("opened_ms") or position.get("timestamp"),
         "protection": protection,
         # Nobody looks after it: the bot is not running and the exchange holds no stop.
-        "unwatched": not running and protection != "exchange",
+        "unwatched": not running and (protection != "exchange" or state.exposed(position)),
     }
 
 

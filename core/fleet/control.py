@@ -237,7 +237,7 @@ def unwatched(files: Files, bot_id: int) -> str | None:
     business = state.open_business(position)
     if business is None:
         return None
-    if position is not None and position.get("protection") == "exchange":
+    if position is not None and position.get("protection") == "exchange" and not state.exposed(position):
         return f"{business}; its stop and target stay at the exchange"
     return f"{business} and is unwatched while the bot is stopped: its stop loss will not fire; close it, or start the bot again"
 

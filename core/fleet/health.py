@@ -121,6 +121,8 @@ def _alive(
         return _answer("starting", f"process {pid} is starting")
     if record["status"] == "running" and note.get("pid") == pid and note.get("late"):
         return _answer("running", str(note["late"]))
+    if own.get("speed") is not None and own["speed"] <= 0 and not own.get("guard"):
+        return _answer("running", "idle: the market's clock stands still, so nothing is due")
     return _answer("running", "" if record["status"] == "running" else "it runs though it is wanted stopped: somebody started it by hand")
 
 

@@ -16,16 +16,17 @@ On paper only this yard's own exchange is asked, and it is never started for thi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Protocol
 
 from core.account import access
-from core.bot import catchup
+from core.bot import catchup, journal
 from core.bot import position as position_room
 from core.clock import wall_ms
 from core.config import Settings
@@ -198,7 +199,12 @@ class Keep:
         p = self._position(bot_id)
         if p is None or not (p.orders or p.unjournaled) or self.supervisor.pid(bot_id) is not None:
             return None
-        return p
+        if p.unjournaled:
+            # The list is dropped by the file's next write, which may never have come: the journal tells.
+            with contextlib.suppress(StateError):  # a journal that can't be read is told by the guard that tries to mend it
+                there = journal.last_fills(self.files, bot_id)
+                p = self._kept[bot_id].position = replace(p, unjournaled=tuple(f for f in p.unjournaled if (f.client_id, f.trade_id) not in there))
+        return p if p.orders or p.unjournaled else None
 
     def _alone(self, record: Mapping[str, Any]) -> Position | None:
         """The position of a wanted bot whose stop nobody watches now."""
