@@ -18,7 +18,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from itertools import pairwise
 from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # a strategy that needs neither must not pay for their import
 
 KLINE_LIMIT = 100  # the setting's default, for a strategy that is built without settings
 SIGNAL_NAMES = {1: "BUY", -1: "SELL", 0: "HOLD"}
+SIZE_STEP = Decimal("0.01")  # sizes are counted in hundredths: a last binary digit must not make two entries of one
 COLUMNS = ("open_time", "open", "high", "low", "close", "volume")
 
 
@@ -132,6 +133,14 @@ class MarketView:
     free_base: Decimal
     series: Mapping[str, SeriesValue] = field(default_factory=dict)
     room: Decimal | None = None
+
+
+def share(size: Any) -> Decimal:
+    """The part of its pot that a strategy asks for, to the nearest hundredth, at least one. Bot and backtester both
+    multiply by this. Raises ValueError for what is no number above 0 and at most 1."""
+    if isinstance(size, bool) or not isinstance(size, int | float | Decimal) or not 0 < size <= 1:
+        raise ValueError(f"a size must be a number above 0 and at most 1 (the part of the pot), not {str(size)[:40]!r}")
+    return max(SIZE_STEP, Decimal(str(size)).quantize(SIZE_STEP, ROUND_HALF_EVEN))
 
 
 def frame(rows: Iterable[KlineRow]) -> pd.DataFrame:
@@ -254,6 +263,12 @@ class Strategy:
             found[end - 1] = number[self.analyze(rows[max(0, end - needed) : end])["signal"]]
         return found
 
+    def size(self, candles: pd.DataFrame) -> np.ndarray | None:
+        """Which part of its pot an entry at each row may spend: a float array of the table's length, 0 < size <= 1
+        at every row that buys, causal as the signals are. None: always the whole pot. It scales any sizing;
+        an entry that becomes too small to be sold again is not made. Counted in hundredths (`share`)."""
+        return None
+
     def reason(self, candles: pd.DataFrame, i: int) -> str:
         """Why row `i` has its signal: a sentence for people, with the values it rests on."""
         return f"close {float(candles['close'].iloc[i]):g}"
@@ -261,14 +276,20 @@ class Strategy:
     def analyze(self, data: Sequence[KlineRow]) -> dict[str, Any]:
         """The answer for the last row of Binance's klines.
 
-        Returns {'signal': 'BUY'|'SELL'|'HOLD', 'reasoning': str, 'recommended_symbol': str, only if it has one}.
+        Returns {'signal': 'BUY'|'SELL'|'HOLD', 'reasoning': str, 'recommended_symbol': str, only if it has one,
+        'size': the part of the pot for this entry as a Decimal, only where it isn't the whole}.
         """
         self._require("signals")
         if not len(data):
             return {"signal": "HOLD", "reasoning": "No closed candles yet"}
         table = frame(data)
         last = int(self.signals(table)[-1])
-        return {"signal": SIGNAL_NAMES[last], "reasoning": self.reason(table, len(table) - 1)}
+        answer: dict[str, Any] = {"signal": SIGNAL_NAMES[last], "reasoning": self.reason(table, len(table) - 1)}
+        if last > 0:
+            sizes = self.size(table)
+            if sizes is not None:
+                answer["size"] = float(sizes[-1])
+        return answer
 
     def analyze_with(self, data: Sequence[KlineRow], series: Mapping[str, SeriesValue]) -> dict[str, Any]:
         """The same answer for a strategy that declares `needs`: `series` holds each of them as it is known now.
@@ -349,10 +370,26 @@ def _check_signals(self: Strategy, found: Any, args: tuple[Any, ...]) -> np.ndar
     return array.astype(np.int8, copy=False)
 
 
+def _check_sizes(self: Strategy, found: Any, args: tuple[Any, ...]) -> np.ndarray | None:
+    import numpy as np
+
+    if found is None:
+        return None
+    array = np.asarray(found)
+    if array.shape != (len(args[0]),) or array.dtype.kind not in "iuf":
+        raise StrategyError(f"strategy {self.name}: size must be None or one number a candle, {len(args[0])} here")
+    return array.astype(np.float64, copy=False)
+
+
 def _check_answer(self: Strategy, found: Any, args: tuple[Any, ...]) -> dict[str, Any]:
     if not isinstance(found, Mapping) or found.get("signal") not in SIGNAL_NAMES.values():
         raise StrategyError(f"strategy {self.name}: analyze must return {{'signal': 'BUY', 'SELL' or 'HOLD', 'reasoning': text}}, not {str(found)[:80]!r}")
     answer = {"signal": found["signal"], "reasoning": str(found.get("reasoning", ""))}
+    if found.get("size") is not None:
+        try:
+            answer["size"] = share(found["size"])
+        except (ValueError, ArithmeticError) as e:
+            raise StrategyError(f"strategy {self.name}: {e}") from e
     if found.get("recommended_symbol"):
         answer["recommended_symbol"] = str(found["recommended_symbol"])
     return answer
@@ -370,6 +407,7 @@ def _check_text(self: Strategy, found: Any, args: tuple[Any, ...]) -> str:
 
 _GUARDS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "signals": _guard(_check_signals),
+    "size": _guard(_check_sizes),
     "analyze": _guard(_check_answer),
     "analyze_with": _guard(_check_answer),
     "decide": _guard(_check_decision),

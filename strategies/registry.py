@@ -93,7 +93,8 @@ class _File:
 
     def _foresee(self, tree: ast.Module) -> None:
         for node in [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]:
-            if any(getattr(b, "id", getattr(b, "attr", "")) not in ("Strategy", "object") for b in node.bases):
+            # (A helper, which begins with _, is no strategy; one that inherits from it is seen by its own bases.)
+            if not node.name.startswith("_") and any(getattr(b, "id", getattr(b, "attr", "")) not in ("Strategy", "object") for b in node.bases):
                 self.keys = None  # it may inherit a key
             for part in node.body:
                 targets = part.targets if isinstance(part, ast.Assign) else [part.target] if isinstance(part, ast.AnnAssign) else []

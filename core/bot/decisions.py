@@ -17,6 +17,7 @@ from core.market.triggers import touched
 from core.model import SENDING, ZERO, Decision, Fill, Intent, KlineRow, Position, Rules, Symbol, floor_to, opposite, plain
 
 LOOKS_BEYOND = 2
+ONE = Decimal(1)
 PROTECTIONS = ("exchange", "bot")
 ENTRY_COST_PCT = Decimal(1)  # spread and slippage that an entry at market may meet, unless the record says otherwise
 SIZINGS = ("compound", "fixed", "all_available", "equity", "risk")
@@ -101,10 +102,13 @@ def share_of_equity(plan: Plan, symbol: Symbol, price: Decimal, equity: Decimal 
     return equity * plan.risk_pct / 100 / loss_at_stop(symbol, price, plan.stop_loss_pct), ""
 
 
-def entry_budget(plan: Plan, position: Position, symbol: Symbol, price: Decimal, free_quote: Decimal, equity: Decimal | None = None) -> tuple[Decimal, str]:
+def entry_budget(
+    plan: Plan, position: Position, symbol: Symbol, price: Decimal, free_quote: Decimal, equity: Decimal | None = None, size: Decimal = ONE
+) -> tuple[Decimal, str]:
     """Quote asset for an entry now, and why there is none (empty text: there is).
 
-    `equity`: the account's, in the quote asset (core/account/equity.py); asked of sizings `equity` and `risk` only."""
+    `equity`: the account's, in the quote asset (core/account/equity.py); asked of sizings `equity` and `risk` only.
+    `size`: the part of what the sizing comes to that the strategy asks for, 0 < size <= 1."""
     budget, name = pot(plan, position), "pot"
     if plan.sizing == "all_available":
         budget, name = free_quote, "free balance"
@@ -113,6 +117,8 @@ def entry_budget(plan: Plan, position: Position, symbol: Symbol, price: Decimal,
         if why:
             return ZERO, why
         budget, name = min(budget, free_quote), f"size by {plan.sizing}"
+    if size != ONE:
+        budget, name = budget * size, f"{plain(size * 100)} % of the {name} that the strategy asks for"
     if plan.max_entry is not None:
         budget = min(budget, plan.max_entry)
     quantum = Decimal(1).scaleb(-symbol.quote_precision)
@@ -120,7 +126,8 @@ def entry_budget(plan: Plan, position: Position, symbol: Symbol, price: Decimal,
     smallest = sizing.smallest_entry(symbol, price, plan.stop_loss_pct)
     largest = sizing.largest_entry(symbol)
     if budget < smallest:
-        return ZERO, f"the {name} of {plain(budget)} {symbol.quote} is below the smallest entry that could be sold again, {plain(smallest)} {symbol.quote}"
+        have = f"{name} of {plain(budget)} {symbol.quote} is" if size == ONE else f"{name} come to {plain(budget)} {symbol.quote}, which is"
+        return ZERO, f"the {have} below the smallest entry that could be sold again, {plain(smallest)} {symbol.quote}"
     if budget > free_quote:
         return ZERO, f"low funds: the pot is {plain(budget)} {symbol.quote}, free are {plain(free_quote)} {symbol.quote}"
     return min(budget, largest), ""
@@ -163,11 +170,12 @@ def check(
     free_quote: Decimal | None,
     equity: Decimal | None = None,
     no_equity: str = "",
+    size: Decimal = ONE,
 ) -> Decision:
     """One check of a strategy that only signals: open on BUY when flat, close on SELL when long.
 
     `free_quote` None: the balance could not be read; that defers only an entry. So does `equity`
-    None where the sizing asks for it; `no_equity` says why.
+    None where the sizing asks for it; `no_equity` says why. `size`: the part of the pot that the strategy asks for.
     """
 
     def hold(why: str) -> Decision:
@@ -192,7 +200,7 @@ def check(
         return hold("the free balance could not be read")
     if plan.sizing in BY_EQUITY and equity is None:
         return hold(no_equity or "equity can't be told")
-    budget, why = entry_budget(plan, position, symbol, price, free_quote, equity)
+    budget, why = entry_budget(plan, position, symbol, price, free_quote, equity, size)
     if why:
         return hold(why)
     return Decision(
