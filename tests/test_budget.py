@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,24 @@ def test_a_database_that_can_not_be_used_keeps_nobody_from_getting_out(tmp_path:
         budget.take(20, "exit")
         budget.told(200, {"X-MBX-USED-WEIGHT-1M": "20"})
     assert budget.state() == {}
+
+
+def test_a_damaged_database_and_one_of_another_version_are_begun_anew(tmp_path: Path) -> None:
+    wall, path = Wall(), tmp_path / "b.db"
+    path.write_text("this is no database, and far from one" * 100)
+    budget = Budget(path, "api.example", wall)
+    budget.take(20, "exit")
+    wall.now += 10_000
+    budget.take(20, "exit")
+    assert budget.state()["used"] == 20
+    budget.close()
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE hosts DROP COLUMN banned_until")
+        db.execute("PRAGMA user_version=1")
+    db.close()
+    again = Budget(path, "api.example", wall)
+    again.take(30, "exit")
+    assert again.state()["used"] == 30
 
 
 # --- what a request costs ------------------------------------------------------------------

@@ -34,6 +34,7 @@ def word(code: int, kind: str = "error", reason: str = "the reason") -> dict[str
         ("running", status(DEFAULT_BOUND_MS + 1), PID, None, "stuck", "last sign of life 38 s ago"),
         ("running", status(200_000), PID, None, "stuck", "3 min ago"),
         ("stopped", status(), PID, None, "running", "started it by hand"),
+        ("running", status(speed=0), PID, None, "running", "idle: the market's clock stands still"),
         ("running", None, PID, None, "starting", "process 4711 is starting"),
         ("running", status(pid=1), PID, None, "starting", "is starting"),
         ("running", status(state="starting"), PID, None, "starting", "is starting"),

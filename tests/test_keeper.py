@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from core.bot.journal import fill_row, fills_name
 from core.bot.position import to_json
 from core.errors import Unavailable
 from core.fleet import control
 from core.fleet.keeper import Keep, Keeper, passed, to_book
-from core.model import SENDING, Order, OrderRequest, Position, Update, Venue
+from core.model import SENDING, Fill, Order, OrderRequest, Position, Update, Venue
 from kept_yard import KeptYard, books_are_right, kept_yard, sold
 from processes import until
 
@@ -209,6 +210,23 @@ def test_what_fails_is_told_and_tried_again_with_a_new_client_and_nothing_is_ask
     y.files.path("bot_1_position.json").write_text("{")
     keep.look()
     assert (len(made), keep.problem) == (2, "")  # told by the bot's own start and by the page
+
+
+def test_fills_that_lie_in_the_journal_already_ask_for_no_guard(y: KeptYard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(y.supervisor, "unit_pid", lambda unit: 1 if unit == "paper" else None)
+    y.bot(1, status="stopped")
+    made, client = [], type("Nobody", (), {"connect": lambda *_: None, "open_orders": lambda *_: []})
+    fill = Fill("7", "9", "a", "BTCUSDT", "BUY", D(50000), D("0.01"), D(500), D(0), "BTC", 1, 1)
+    listed = replace(position(), fills=(fill,), unjournaled=(fill,))
+    y.files.write_json("bot_1_position.json", to_json(listed))
+    hands = Hands(y.registry.bots())
+    keep = Keep(("paper", "main"), y.files, y.supervisor, hands, lambda: y.settings, lambda *_: made.append(1) or client())  # type: ignore[arg-type,func-returns-value,return-value]
+    keep.look()
+    assert (len(made), len(hands.asked)) == (1, 1), "the journal lacks it"
+    y.files.append_line(fills_name(1), fill_row(listed, fill))
+    y.files.write_json("bot_1_position.json", to_json(listed))
+    keep.look()
+    assert (len(made), len(hands.asked)) == (1, 1), "the journal has it"
 
 
 def test_a_pass_over_a_hundred_stopped_bots_reads_only_the_files_that_have_changed(y: KeptYard, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ X-MBX-ORDER-COUNT-10S and -1D), errors.md (-1015).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -45,12 +46,13 @@ BUSY_MS, OPENING_BUSY_MS = 400, 100
 BROKEN_MS = 5000  # a database that failed is left alone so long
 DEFAULT_LIMIT, DEFAULT_ORDERS_10S, DEFAULT_ORDERS_DAY = 6000, 100, 200_000
 TOO_MANY_ORDERS = -1015
+VERSION = 2  # of the tables; what another version counted is not worth a migration
 _TABLES = """
-CREATE TABLE IF NOT EXISTS hosts (
+CREATE TABLE hosts (
     host TEXT PRIMARY KEY, weight_limit INTEGER NOT NULL, minute INTEGER NOT NULL, used INTEGER NOT NULL,
     banned_at INTEGER NOT NULL, banned_until INTEGER NOT NULL, resumed_used INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS orders (
+CREATE TABLE orders (
     account TEXT PRIMARY KEY, limit_10s INTEGER NOT NULL, limit_day INTEGER NOT NULL, ten INTEGER NOT NULL, used_10s INTEGER NOT NULL,
     flying INTEGER NOT NULL, day INTEGER NOT NULL, used_day INTEGER NOT NULL,
     silent_at INTEGER NOT NULL, silent_until INTEGER NOT NULL
@@ -255,9 +257,8 @@ class Budget:
             try:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=OFF")  # a power cut forgets the running minute at most
-                known = "SELECT count(*) FROM sqlite_master WHERE name IN ('hosts', 'orders')"
-                if db.execute(known).fetchone()[0] != 2:
-                    db.executescript(_TABLES)
+                if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+                    _make_tables(db)
                 for table, key, name, values in (
                     ("hosts", "host", self.host, (DEFAULT_LIMIT, 0, 0, 0, 0, 0)),
                     ("orders", "account", self.account, (DEFAULT_ORDERS_10S, DEFAULT_ORDERS_DAY, 0, 0, 0, 0, 0, 0, 0)),
@@ -283,18 +284,38 @@ class Budget:
         if not self._failed:
             log.warning(
                 "⚠️ The shared request budget %s can't be used (%s): this process counts on the exchange's own refusals. "
-                "Free the disk, or, where the file is damaged, delete it while nothing runs",
+                "Free the disk; a damaged file is begun anew",
                 self.path,
                 e,
             )
         self._failed = True
         self._leave_until = now + BROKEN_MS
         self.close()
+        if type(e) is sqlite3.DatabaseError:  # damaged, or none: everybody who has it open finds that out, too
+            for name in (self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm")):
+                with contextlib.suppress(OSError):
+                    name.unlink(missing_ok=True)
 
     def close(self) -> None:
         db, self._db = self._db, None
         if db is not None:
             db.close()
+
+
+def _make_tables(db: sqlite3.Connection) -> None:
+    """Tables of this version; one process of all that begin at once makes them."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            for table in ("hosts", "orders"):
+                db.execute(f"DROP TABLE IF EXISTS {table}")
+            for statement in _TABLES.split(";")[:2]:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={VERSION}")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
 
 
 def _holds(now: int, told_at: int, until: int) -> bool:

@@ -21,7 +21,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -281,6 +281,10 @@ class Shared:
         self._told = True
         self._leave_until = self._mono() + BROKEN_MS
         self.close()
+        if type(e) is sqlite3.DatabaseError:  # damaged, or none: everybody who has it open finds that out, too
+            for name in (self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm")):
+                with suppress(OSError):
+                    name.unlink(missing_ok=True)
 
     def close(self) -> None:
         db, self._db = self._db, None
