@@ -1,4 +1,5 @@
-"""What a market order would cost right now: pure functions on an order book's levels.
+"""What a market order would cost right now: pure functions on an order book's levels; and the
+book and the slippage of a market that is made of prints (paper exchange, backtest).
 
 Levels are (price, quantity in the base asset), best first, as `core.exchange.Book` holds them.
 """
@@ -9,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from core.model import ZERO, Side
+from core.market import sizing
+from core.market.fees import EXACT, UNIT
+from core.model import ZERO, Rules, Side, ceil_to, floor_to
 
 Level = tuple[Decimal, Decimal]
 HUNDRED = Decimal(100)
@@ -78,3 +81,33 @@ def cost(
 def within(amount: Decimal, of: Decimal, limit_pct: Decimal, tick: Decimal) -> bool:
     """A spread or slippage (quote asset) is no more than `limit_pct` percent of `of`, or no more than two ticks."""
     return amount <= max(of * limit_pct / HUNDRED, tick * TICKS_ALLOWED)
+
+
+# --- a market of prints ---------------------------------------------------------------
+
+LEVEL_WORTH = Decimal(100_000)  # quote asset that lies on a level, where no single order may be larger
+
+
+def slipped(last: Decimal, side: str, slippage: Decimal, tick: Decimal, within_candle: tuple[Decimal, Decimal] | None) -> Decimal:
+    """What a market order gets where the last print is `last`: slipped against it by `slippage` (0.001 is 0.1 %)
+    to the tick, but inside the candle's (low, high), where there is one."""
+    if not slippage:
+        return last
+    price = ceil_to(EXACT.multiply(last, 1 + slippage), tick) if side == "BUY" else floor_to(EXACT.multiply(last, 1 - slippage), tick)
+    return price if within_candle is None else min(max(price, within_candle[0]), within_candle[1])
+
+
+def printed(last: Decimal, side: str, rules: Rules, slipped_price: Decimal, levels: int) -> list[Level]:
+    """What a BUY or SELL at market finds around a last print: the best price lies a tick away.
+
+    Where the order would slip beyond it, the best price is good for one step only, and the rest costs what
+    matching would take. A level holds the largest order that the symbol takes, because matching fills an
+    order of any size at one price: whoever reads the book must find the same."""
+    away = 1 if side == "BUY" else -1
+    tick, step = rules.tick or UNIT, rules.step or UNIT
+    quantity = max(floor_to(EXACT.divide(LEVEL_WORTH, last), step), sizing.maximum_quantity(rules) or ZERO, step)
+    best = last + tick * away
+    deeper = (slipped_price - best) * away > 0
+    start = slipped_price if deeper else best + tick * away
+    rows = [(best, step if deeper else quantity), *((start + tick * away * i, quantity) for i in range(levels - 1))]
+    return [(price, held) for price, held in rows if price > 0]

@@ -15,15 +15,14 @@ opens so far above that lock and free balance don't pay for it, it expires (REJE
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from core.market.fees import EXACT, quote_amount
-from core.model import ZERO, Rules, ceil_to, floor_to
-from core.paper import resting
+from core.market import liquidity, resting
+from core.market.fees import quote_amount
+from core.model import ZERO, Rules, floor_to
 from core.paper.accounts import Accounts
 from core.paper.limits import Limits
 from core.paper.markets import Market, Print
@@ -148,16 +147,8 @@ class Matching:
         """The last price, slipped against a market order of this side."""
         if not self._slippage:
             return last
-        tick = info.rules.tick
-        if side == "BUY":
-            price = ceil_to(EXACT.multiply(last, 1 + self._slippage), tick)
-        else:
-            price = floor_to(EXACT.multiply(last, 1 - self._slippage), tick)
         candle = self.market.candle(info.name, now)
-        if candle is not None:
-            _, _, _, high, low, _ = candle
-            price = min(max(price, low), high)
-        return price
+        return liquidity.slipped(last, side, self._slippage, info.rules.tick, None if candle is None else (candle[4], candle[3]))
 
     def _closed(self, info: SymbolInfo, now: int) -> bool:
         return self.market.price(info.name, now) is None or self.market.halted(info.name, now) or info.entry["status"] != "TRADING"
@@ -314,25 +305,7 @@ class Matching:
 
     def _meet(self, book: dict[int, PaperOrder], came_from: Decimal, to: Print) -> None:
         """One walk to a print, order by order: what lies nearest to where it came from is met first."""
-        queue = [(resting.distance(o, came_from), o.id) for o in book.values() if o.since_ms < to.ms]
-        heapq.heapify(queue)
-        rests_from: dict[int, Decimal] = {}  # stops that triggered on this walk: the price from which their limit rests
-        while queue:
-            _, number = heapq.heappop(queue)
-            order = book.get(number)
-            if order is None:  # the other of its list was nearer
-                continue
-            start = rests_from.get(number, came_from)
-            price = resting.met_at(order, start, to.price, to.opens and number not in rests_from)
-            if price is None:
-                continue
-            if not resting.waits(order):
-                self._reach(order, price, to.ms)
-                continue
-            self._trigger(order, price, to.ms)
-            if order.open and not resting.crosses(order, price):
-                rests_from[number] = price
-                heapq.heappush(queue, (resting.distance(order, came_from), number))
+        resting.meet(book, came_from, to.ms, to.price, to.opens, self._reach, self._trigger)
 
     def _reach(self, order: PaperOrder, price: Decimal, ms: int) -> None:
         """A resting limit is met: it trades as maker."""

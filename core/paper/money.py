@@ -12,9 +12,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from core.market import resting
 from core.market.fees import EXACT, fee, floor8, lock_amount, quote_amount
 from core.model import ZERO
-from core.paper import resting
 from core.paper.accounts import Accounts
 from core.paper.limits import Limits
 from core.paper.markets import Market

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from core.market import filters
+from core.market import filters, resting
 from core.market.fees import EXACT
 from core.model import ZERO, floor_to
-from core.paper import reports, resting, validation
+from core.paper import reports, validation
 from core.paper.accounts import discount
 from core.paper.endpoint import Call, Endpoint
 from core.paper.matching import SymbolInfo

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from core.market import sizing
+from core.market import liquidity
 from core.market.fees import EXACT, quote_amount
-from core.model import ZERO, floor_to
+from core.model import ZERO
 from core.paper import validation
 from core.paper.endpoint import Call, Endpoint
 from core.paper.markets import Print
@@ -129,30 +129,16 @@ def ticker_price(x: PaperExchange, call: Call) -> Any:
     return rows[0] if one else rows
 
 
-def _level_quantity(info: SymbolInfo, price: Decimal) -> Decimal:
-    """A level's size: 100,000 of the quote asset, and never less than the largest order that the symbol takes.
-
-    Matching fills an order of any size at one price; whoever reads the book must find the same."""
-    step = info.rules.step or Decimal("0.00000001")
-    largest = sizing.maximum_quantity(info.rules) or ZERO
-    return max(floor_to(EXACT.divide(Decimal(100_000), price), step), largest, step)
-
-
 def _book(x: PaperExchange, info: SymbolInfo, now: int, levels: int) -> tuple[list[list[str]], list[list[str]]]:
     """The last price and a tick each side. With slippage the best price is good for one step only, the rest
     costs what a market order would pay (PAPER_SLIPPAGE_PCT)."""
-    price, tick = _price(x, info, now), info.rules.tick or Decimal("0.00000001")
-    quantity, least = pad8(_level_quantity(info, price)), pad8(info.rules.step or Decimal("0.00000001"))
+    price = _price(x, info, now)
 
-    def side(name: str, away: int) -> list[list[str]]:
-        best, slipped = price + tick * away, x.matching.slipped(info, name, now, price)
-        deeper = (slipped - best) * away > 0
-        rows = [[pad8(best), least if deeper else quantity]]
-        start = slipped if deeper else best + tick * away
-        rows += [[pad8(start + tick * away * i), quantity] for i in range(levels - 1)]
-        return [row for row in rows if Decimal(row[0]) > 0]
+    def side(name: str) -> list[list[str]]:
+        found = liquidity.printed(price, name, info.rules, x.matching.slipped(info, name, now, price), levels)
+        return [[pad8(at), pad8(held)] for at, held in found]
 
-    return side("SELL", -1), side("BUY", 1)
+    return side("SELL"), side("BUY")
 
 
 def book_ticker(x: PaperExchange, call: Call) -> Any:
