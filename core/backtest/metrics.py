@@ -159,7 +159,7 @@ def cagr_pct(first: float, last: float, ms: int) -> float | None:
     time. None under a day: an hour's luck to the power of 8,760 says nothing."""
     if ms < DAY_MS or first <= 0:
         return None
-    if last <= 0:
+    if last / first <= 0:  # also where the quotient is too small for a float
         return -100.0
     try:
         return _told((math.exp(math.log(last / first) * YEAR_DAYS * DAY_MS / ms) - 1) * 100)
@@ -177,9 +177,9 @@ def daily_returns(closed: Ints, value: Floats, first: float) -> Floats:
     days = (closed - 1) // DAY_MS  # a candle that closes at midnight belongs to the day it was traded in
     last = np.append(np.flatnonzero(np.diff(days)), len(value) - 1)
     points = np.concatenate(([first], value[last]))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         found: Floats = points[1:] / points[:-1] - 1
-    return found[np.isfinite(found)]
+    return found[np.abs(found) < _BEYOND]
 
 
 def volatility_pct(daily: Floats) -> float | None:
@@ -318,6 +318,7 @@ def monthly_returns(closed: Ints, value: Floats, first: float) -> dict[tuple[int
 
 
 _NOISE = 1e-12  # a spread this small is rounding, not risk
+_BEYOND = 1e100  # a return that can't be squared; NaN and infinity fail the comparison too
 
 
 def _told(value: Any) -> float | None:
