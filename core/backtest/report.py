@@ -71,7 +71,8 @@ def notes(result: Result, bars: Bars) -> list[str]:
     if gaps:
         told = ", ".join(f"{utc(g.first_ms)} ({g.missing})" for g in sorted(gaps, key=lambda g: -g.missing)[:TOLD_GAPS])
         more = f", and {len(gaps) - TOLD_GAPS} more" if len(gaps) > TOLD_GAPS else ""
-        missing = f"{sum(g.missing for g in gaps):,} candles missing ({len(gaps)} {"gap" if len(gaps) == 1 else "gaps"})"
+        count = "1 gap" if len(gaps) == 1 else f"{len(gaps)} gaps"
+        missing = f"{sum(g.missing for g in gaps):,} candles missing ({count})"
         found.append(f"{missing}; inside one the price stands and nothing can be sold. Longest: {told}{more}.")
     return found + assumptions(result.config, result.trades)
 
