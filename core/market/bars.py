@@ -110,14 +110,15 @@ class Bars:
         told = list(rows)
         if not told:
             return cls.empty(symbol, timeframe)
-        columns = []
+        prices: list[Ints] = []
         for at, name in enumerate(PRICES, 1):
             try:
-                columns.append(np.array([units(row[at]) for row in told], np.int64))
+                prices.append(np.array([units(row[at]) for row in told], np.int64))
             except ValueError:
                 raise _unfit(told, at, name, symbol, timeframe) from None
         opened = np.array([int(row[0]) for row in told], np.int64)
-        return cls(symbol, timeframe, opened, *columns, np.array([float(row[5]) for row in told], np.float64))
+        o, h, low, c = prices
+        return cls(symbol, timeframe, opened, o, h, low, c, np.array([float(row[5]) for row in told], np.float64))
 
     def slice(self, from_ms: int | None = None, to_ms: int | None = None) -> Bars:
         """Candles that open at `from_ms` or later and before `to_ms`; views, nothing is copied."""
