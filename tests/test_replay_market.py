@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from core.config import load
 from core.errors import ExchangeError, SettingsError, Unavailable
-from core.market import path, timeframes
+from core.market import listings, path, timeframes
 from core.model import Rules
-from core.paper.markets import files, open_market, table
+from core.paper.markets import files, open_market
 from core.paper.markets.live import LiveMarket
 from core.paper.markets.replay import WARM_UP, ReplayMarket
 
@@ -114,7 +114,7 @@ def test_base_and_quote_come_from_the_underscore_or_the_table(tmp_path):
     assert (foo["baseAsset"], foo["quoteAsset"]) == ("FOO", "BAR") and (eth["baseAsset"], eth["quoteAsset"]) == ("ETH", "USDT")
     rules = Rules.from_binance(foo["filters"])
     assert rules.tick == D("0.001") and rules.step == D("0.01") and rules.min_notional == 5
-    assert eth["filters"] == table.filters(table.known()["ETHUSDT"])
+    assert eth["filters"] == listings.filters(listings.known()["ETHUSDT"])
     put(tmp_path, "FOOUSDT-1m.csv", as_csv([candle(0)]))
     assert "FOOUSDT-1m.csv" in refusal(tmp_path) and "BASE_QUOTE" in refusal(tmp_path)
 
@@ -122,7 +122,7 @@ def test_base_and_quote_come_from_the_underscore_or_the_table(tmp_path):
 def test_a_known_symbol_whose_data_lie_off_its_tick_gets_the_datas_tick(tmp_path):
     market = ReplayMarket(put(tmp_path, "COCOS_USDT-5m.json", as_json([candle(0, "0.000295", "0.000299", "0.00029", "0.000291")])))
     rules = Rules.from_binance(market.symbol("COCOSUSDT")["filters"])
-    assert rules.tick == D("0.000001") and rules.step == table.known()["COCOSUSDT"].step
+    assert rules.tick == D("0.000001") and rules.step == listings.known()["COCOSUSDT"].step
 
 
 def test_volumes_too_large_for_eight_decimals_are_kept_with_fewer(tmp_path):
@@ -367,7 +367,8 @@ class Told:
 
     def fetch_exchange_info(self):
         self._ask("info")
-        real = {**table.entry(table.known()["BTCUSDT"]), "otoAllowed": True, "orderTypes": ["LIMIT", "MARKET", "STOP_LOSS", "NEW_ONE"], "status": "TRADING"}
+        known = listings.entry(listings.known()["BTCUSDT"])
+        real = {**known, "otoAllowed": True, "orderTypes": ["LIMIT", "MARKET", "STOP_LOSS", "NEW_ONE"], "status": "TRADING"}
         return {"symbols": [real, {**real, "symbol": "ETHUSDT", "status": "BREAK"}]}
 
 
@@ -401,7 +402,7 @@ def test_only_what_the_engine_can_do_is_offered_and_a_symbol_that_does_not_trade
     entry = market.symbol("BTCUSDT")
     assert entry["orderTypes"] == ["LIMIT", "MARKET", "STOP_LOSS"]
     assert entry["ocoAllowed"] and not entry["otoAllowed"] and entry["quoteOrderQtyMarketAllowed"]
-    assert list(entry) == list(table.entry(table.known()["BTCUSDT"])) and entry["baseAsset"] == "BTC"
+    assert list(entry) == list(listings.entry(listings.known()["BTCUSDT"])) and entry["baseAsset"] == "BTC"
     assert market.halted("ETHUSDT", now[0]) and not market.halted("BTCUSDT", now[0]) and market.symbol("X") is None
     assert market.klines("X", "1m", None, None, 5, now[0]) == [] and market.price("X", now[0]) is None
     assert market.klines("BTCUSDT", "1m", None, None, 5, now[0])[-1][0] == now[0]

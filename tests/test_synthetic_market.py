@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config import load
-from core.market import path, timeframes
+from core.market import listings, path, timeframes
 from core.model import Rules
-from core.paper.markets import open_market, table
+from core.paper.markets import open_market
 from core.paper.markets.synthetic import LISTED_MS, VERSION, SyntheticMarket
 
 D = Decimal
@@ -102,7 +102,7 @@ def test_at_least_forty_pairs_have_filters_in_the_form_of_2026(market):
         rules = Rules.from_binance(e["filters"])
         assert e["symbol"] == e["baseAsset"] + e["quoteAsset"] and e == market.symbol(e["symbol"])
         assert rules.tick > 0 and rules.step > 0 and rules.min_notional == 5 and rules.max_algo_orders == 5 and rules.max_orders == 200
-        figures = table.known()[e["symbol"]]
+        figures = listings.known()[e["symbol"]]
         assert figures.anchor / figures.tick > 400  # a tick is a small part of a price
         assert {"STOP_LOSS", "LIMIT_MAKER"} < set(e["orderTypes"]) and e["quoteOrderQtyMarketAllowed"] and e["ocoAllowed"] and e["cancelReplaceAllowed"]
         assert not any(e[k] for k in ("icebergAllowed", "otoAllowed", "opoAllowed", "amendAllowed", "pegInstructionsAllowed", "allowTrailingStop"))
@@ -112,7 +112,7 @@ def test_at_least_forty_pairs_have_filters_in_the_form_of_2026(market):
 
 
 def test_every_symbols_candles_lie_on_its_grid_and_make_sense(market):
-    for name, figures in table.known().items():
+    for name, figures in listings.known().items():
         rows = market.klines(name, "1m", NOW - DAY, None, 1000, NOW)
         assert len(rows) == 1000
         for row in rows:
@@ -254,7 +254,7 @@ def test_prices_behave_like_a_coins(market, symbol):
 
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "SHIBUSDT"])
 def test_years_do_not_carry_a_price_off(market, symbol):
-    anchor = float(table.known()[symbol].anchor)
+    anchor = float(listings.known()[symbol].anchor)
     closes = np.array([float(r[4]) for r in market.klines(symbol, "1w", LISTED_MS, None, 1000, LISTED_MS + 12 * 365 * DAY)])
     assert len(closes) > 600 and anchor / 10 < closes.min() and closes.max() < anchor * 10
     assert closes.max() / closes.min() > 1.5  # nor does it stand

@@ -2,7 +2,7 @@
 
 `synthetic` (synthetic.py) invents candles from a seed, `replay` (replay.py, files.py) serves candle
 files, `binance` (live.py) follows the real market. `tape.py` is what the first two share,
-`table.py` the figures of well-known symbols. Matching and accounts live elsewhere in
+core/market/listings.py has the figures of well-known symbols. Matching and accounts live elsewhere in
 core/paper and learn of prices through `Market` alone.
 """
 

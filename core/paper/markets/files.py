@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from core.errors import InputError
-from core.market import timeframes
-from core.paper.markets import table
+from core.market import listings, timeframes
 from core.paper.markets.tape import UNIT, Bars, Ints
 
 _PAIR = re.compile(r"(?P<base>[A-Z0-9]+)_(?P<quote>[A-Z0-9]+)-(?P<tf>[0-9]+[A-Za-z]+)(-[\w-]+)?\.(?P<kind>json|csv)(\.gz)?")
@@ -78,7 +77,7 @@ def name_of(path: Path) -> Name | None:
         raise BadFile(f"{path}: {timeframe} is not a timeframe; the name must have one of {', '.join(timeframes.ALL)}")
     if "base" in match.groupdict():
         return Name(match["base"] + match["quote"], match["base"], match["quote"], timeframe, match["kind"])
-    figures = table.known().get(match["symbol"])
+    figures = listings.known().get(match["symbol"])
     if figures is None:
         raise BadFile(f"{path}: {match['symbol']} is not a known symbol, so its base and quote asset can't be told; name the file BASE_QUOTE-{timeframe}...")
     return Name(figures.symbol, figures.base, figures.quote, timeframe, match["kind"])

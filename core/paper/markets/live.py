@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeVar
 from core.clock import wall_ms
 from core.config import Settings
 from core.errors import ExchangeError, Refused, Unavailable
-from core.market import path, timeframes
+from core.market import listings, path, timeframes
 from core.market.timeframes import HOUR, MINUTE
-from core.paper.markets import Print, table
+from core.paper.markets import Print
 
 PRICE_MS = 1_000  # how long an answer counts as fresh
 KLINES_MS = 2_000
@@ -178,7 +178,7 @@ class LiveMarket:
 
 def _offered(real: dict[str, Any]) -> dict[str, Any]:
     """A real symbol's entry, cut down to what the paper exchange's engine can do; filters are the real ones."""
-    ours = table.entry(table.figures_from_data("", "", "", Decimal(1), Decimal(1)))
+    ours = listings.entry(listings.figures_from_data("", "", "", Decimal(1), Decimal(1)))
     kept = {k for k, v in ours.items() if v is False and k.endswith(("Allowed", "TrailingStop"))}
     told = {key: value if key in kept else real.get(key, value) for key, value in ours.items()}
     told["orderTypes"] = [kind for kind in told["orderTypes"] if kind in ours["orderTypes"]]

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import SettingsError
-from core.market import timeframes
+from core.market import listings, timeframes
 from core.market.timeframes import DAY
-from core.paper.markets import files, table
+from core.paper.markets import files
 from core.paper.markets.tape import SCALE, Bars, Frame, Ints, TapeMarket, decimal, floors, fold
 
 WARM_UP = 1000  # finest candles that lie before a new market's beginning, where there are as many
@@ -36,7 +36,7 @@ class ReplayMarket(TapeMarket):
         if not folder.is_dir():
             raise SettingsError(f"PAPER_DATA: {folder} is not a folder; it must be one that holds candle files")
         self.source = "replay:" + re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name)
-        self._all: dict[str, table.Figures] = {}
+        self._all: dict[str, listings.Figures] = {}
         self._frames: dict[str, Frame] = {}
         self._columns: dict[str, Bars] = {}
         self._longer: dict[tuple[str, str], Bars] = {}
@@ -91,7 +91,7 @@ class ReplayMarket(TapeMarket):
         self._frames[symbol] = Frame(name.timeframe, int(bars.t[0]), end_ms, decimals)
         self._all[symbol] = _figures(name, bars, decimals)
 
-    def _figures(self) -> dict[str, table.Figures]:
+    def _figures(self) -> dict[str, listings.Figures]:
         return self._all
 
     def _frame(self, symbol: str) -> Frame | None:
@@ -136,14 +136,14 @@ def _coarser(loaded: files.Loaded, decimals: int) -> files.Loaded:
     return files.Loaded(loaded.path, loaded.name, bars, decimals)
 
 
-def _figures(name: files.Name, bars: Bars, volume_decimals: int) -> table.Figures:
+def _figures(name: files.Name, bars: Bars, volume_decimals: int) -> listings.Figures:
     """The table's figures where it knows the symbol and the data lie on its tick; else from the data's own decimals."""
     tick = decimal(min(_grid(column) for column in (bars.o, bars.h, bars.l, bars.c)))
-    known = table.known().get(name.symbol)
+    known = listings.known().get(name.symbol)
     if known is not None and (known.base, known.quote) == (name.base, name.quote):
         return known if tick % known.tick == 0 else known._replace(tick=tick)
     step = Decimal(_grid(bars.v)).scaleb(-volume_decimals) if bars.v.any() else decimal(1)
-    return table.figures_from_data(name.symbol, name.base, name.quote, tick, min(step, Decimal(1)))
+    return listings.figures_from_data(name.symbol, name.base, name.quote, tick, min(step, Decimal(1)))
 
 
 def _grid(column: Ints) -> int:

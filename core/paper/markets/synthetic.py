@@ -25,9 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clock import wall_ms
-from core.market import timeframes
+from core.market import listings, timeframes
 from core.market.timeframes import DAY, HOUR, MINUTE
-from core.paper.markets import table
 from core.paper.markets.tape import NO_BARS, SCALE, Bars, Frame, Ints, TapeMarket, floors, fold, join
 
 VERSION = 1
@@ -118,7 +117,7 @@ class _Shape(NamedTuple):
     """A symbol's own numbers, all fixed by seed and name."""
 
     key: int
-    figures: table.Figures
+    figures: listings.Figures
     sigma: float  # deviation of a one-minute return
     tick_units: int
     anchor_ticks: float
@@ -140,17 +139,17 @@ class SyntheticMarket(TapeMarket):
         self._hours: OrderedDict[tuple[str, int], Bars] = OrderedDict()
         self._crashes: dict[int, tuple[list[int], list[int]] | None] = {}
 
-    def _figures(self) -> dict[str, table.Figures]:
-        return table.known()
+    def _figures(self) -> dict[str, listings.Figures]:
+        return listings.known()
 
     def _frame(self, symbol: str) -> Frame | None:
-        figures = table.known().get(symbol)
+        figures = listings.known().get(symbol)
         return None if figures is None else Frame("1m", LISTED_MS, None, _decimals(figures.step))
 
     def _shape(self, symbol: str) -> _Shape:
         shape = self._shapes.get(symbol)
         if shape is None:
-            f = table.known()[symbol]
+            f = listings.known()[symbol]
             key = _key("botyard", VERSION, self.seed, symbol)
             sigma = f.wildness / 10_000 / sqrt(5.0)
             shape = _Shape(key, f, sigma, int(f.tick * SCALE), float(f.anchor / f.tick), _decimals(f.step), 180 + key % 150)
@@ -338,7 +337,7 @@ class SyntheticMarket(TapeMarket):
         return fold(bars, floors(bars.t, timeframe))
 
     def _at(self, symbol: str, ms: int) -> tuple[int, int, int, int, int, int] | None:
-        if ms < LISTED_MS or symbol not in table.known():
+        if ms < LISTED_MS or symbol not in listings.known():
             return None
         minute = (ms - LISTED_MS) // MINUTE
         day = self._day(symbol, minute // _MINUTES)

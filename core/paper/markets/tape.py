@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.market import path, timeframes
+from core.market import listings, path, timeframes
 from core.market.timeframes import DAY
-from core.paper.markets import Print, table
+from core.paper.markets import Print
 
 UNIT = Decimal("0.00000001")
 SCALE = 100_000_000
@@ -130,7 +130,7 @@ class TapeMarket(ABC):
     # -- what a form says ---------------------------------------------------------
 
     @abstractmethod
-    def _figures(self) -> dict[str, table.Figures]:
+    def _figures(self) -> dict[str, listings.Figures]:
         """Every symbol, in order."""
 
     @abstractmethod
@@ -152,11 +152,11 @@ class TapeMarket(ABC):
     # -- Market -------------------------------------------------------------------
 
     def symbols(self) -> list[dict[str, Any]]:
-        return [table.entry(f) for f in self._figures().values()]
+        return [listings.entry(f) for f in self._figures().values()]
 
     def symbol(self, name: str) -> dict[str, Any] | None:
         figures = self._figures().get(name)
-        return table.entry(figures) if figures else None
+        return listings.entry(figures) if figures else None
 
     def listed(self, name: str, ms: int) -> bool:
         frame = self._frame(name)
