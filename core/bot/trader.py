@@ -46,6 +46,7 @@ log = logging.getLogger("botyard")
 
 HEARTBEAT_MS = 2000
 PULSE_MS = 1000
+THOUGHT_MS = 200  # how often a strategy that thinks is asked whether it has an answer
 LOOK_FLOOR_MS = 1000  # looks are never more often than once a wall second
 RETRY_MS = {
     "check": 5000,
@@ -272,6 +273,8 @@ class Trader:
         self._try("guards", lambda: True, self.limits.step)
         self._try("check", self._check_due, lambda: self._check(self._due_slot()))
         self._try("wallet", self.wallet.due, self._compare_wallet)
+        if self.strategist is not None:
+            self.strategist.watch(self.config, self.symbol)
         if self.guard and self.position.idle:
             self.finished = "guard: nothing is open any more"
         self._beat()
@@ -342,6 +345,8 @@ class Trader:
                 wall.append(now + rest)
             else:
                 market.append(self._next_look())
+        if self.strategist is not None and self.strategist.asked:
+            wall.append(now + THOUGHT_MS)
         compare = self.wallet.due_wall_ms()
         if compare is not None and not later("wallet"):
             wall.append(max(compare, now + 50))
@@ -404,7 +409,9 @@ class Trader:
         return schedule.slot_after(self.clock.market_ms(), self.config.check_interval_s * 1000, self.config.offset_ms)
 
     def _check_due(self) -> bool:
-        return not self.guard and (self._slot_done is None or self._due_slot() > self._slot_done)
+        if self.strategist is None or self.guard or self.strategist.thinking():
+            return False
+        return self._slot_done is None or self._due_slot() > self._slot_done or self.strategist.answered()
 
     def _watching(self) -> bool:
         """There is a stop or a target: this bot looks, also at what the exchange holds."""
@@ -449,6 +456,10 @@ class Trader:
         candle = int(rows[-1][0]) if rows else None
         fresh = candle is not None and candle != self.last_candle
         decision = self._decide(rows, fresh, price)
+        if decision is None:
+            return  # the strategy is still thinking: the slot stays due, stop and target are watched meanwhile
+        if self.strategist is not None:
+            candle = self.strategist.stands_at(candle)
         cooled = fresh and self.position.cooldown > 0
         decision = self.hands.left_out(decision, candle)
         before = self.last_candle
@@ -477,8 +488,8 @@ class Trader:
         self.status.fields["checks_completed"] += 1
         self._record(decision, why, price, slot=slot)
 
-    def _decide(self, rows: list[KlineRow], fresh: bool, price: Decimal) -> Decision:
-        """Stop and target first, then what time and candles ask for, then the strategy."""
+    def _decide(self, rows: list[KlineRow], fresh: bool, price: Decimal) -> Decision | None:
+        """Stop and target first, then what time and candles ask for, then the strategy. None: it is still thinking."""
         jumped = self._jumped(price)
         if jumped:
             return Decision(reasoning=jumped, why_not=jumped)
@@ -486,9 +497,12 @@ class Trader:
         if not decision.intents and fresh:
             self.guardian.move_stop(rows)
             decision = decisions.timed_out(self.position, self.config.plan, rows)
-        if not decision.intents and self.strategist:
-            decision = self.strategist.ask(self.config, self.symbol, self.position, rows, fresh, price)
-        return decision
+        if self.strategist is None:
+            return decision
+        if decision.intents:
+            self.strategist.forget()
+            return decision
+        return self.strategist.ask(self.config, self.symbol, self.position, rows, fresh, price)
 
     def _jumped(self, price: Decimal) -> str:
         word = self.jump.word(self.position, price)
