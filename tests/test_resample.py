@@ -13,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config import TIMEFRAMES
+from core.errors import InputError
 from core.market import timeframes as tf
+from core.market.bars import Bars, read_file
+from core.market.resample import longer, read_trades
 from core.paper.markets.replay import ReplayMarket
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -121,3 +124,64 @@ def test_the_replay_market_makes_the_same_candles_from_its_columns(timeframe):
     served = market.klines("BTCUSDT", timeframe, 0, None, 10**6, market.end_ms)
     assert [[row[0], *map(Decimal, row[1:5])] for row in served] == [row[:5] for row in made]
     assert all(abs(Decimal(a[5]) - Decimal(b[5])) < Decimal("0.0000001") for a, b in zip(served, made, strict=True))
+
+
+# --- the same in columns of integers, and out of trades ------------------------------------------
+
+
+@needs_data
+@pytest.mark.parametrize("timeframe", ["5m", "15m", "30m", "1h"])
+def test_columns_of_minutes_make_binances_own_longer_candles_without_a_mismatch(timeframe):
+    minutes = read_file(DATA / "spot-1m" / "BTC_USDT-1m.json.gz", "BTCUSDT", "1m")
+    golden = read_file(DATA / "resample" / f"BTC_USDT-{timeframe}.json.gz", "BTCUSDT", timeframe)
+    made = longer(minutes, timeframe)
+    start, end = max(made.open_ms[0], golden.open_ms[0]), min(made.open_ms[-1], golden.open_ms[-1]) + made.length_ms
+    made, both = made.slice(start, end), golden.slice(start, end)
+    assert len(made) > 700
+    for name in ("open_ms", "open", "high", "low", "close"):
+        assert (getattr(made, name) == getattr(both, name)).all(), name
+    assert abs(made.volume - both.volume).max() < 0.00001
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.data(), st.sampled_from([("1m", "5m"), ("1h", "1d"), ("1d", "1w"), ("1d", "1M"), ("12h", "1M"), ("5m", "5m")]))
+def test_columns_and_rows_make_the_same_longer_candles(data, pair):
+    short, long = pair
+    draw = data.draw(st.lists(st.tuples(st.integers(1, 3), *[st.integers(1, 9)] * 4, st.sampled_from([0, 0, 1, 5])), min_size=1, max_size=60))
+    opened, rows = tf.floor(1_700_000_000_000, short), []
+    for skip, o, h, low, c, volume in draw:
+        opened = tf.next_open(opened, short) if skip == 1 else tf.next_open(tf.next_open(opened, short), short)
+        rows.append([opened, o, max(o, h, low, c), min(o, h, low, c), c, volume])
+    made = longer(Bars.from_rows(rows, "A", short), long, whole=False)
+    assert made == Bars.from_rows(tf.resample(rows, short, long), "A", long)
+
+
+def test_candles_that_are_cut_at_the_edges_are_left_out():
+    rows = [[i * 60_000, 1, 1, 1, 1, 1] for i in range(3, 14)]
+    assert longer(Bars.from_rows(rows, "A", "1m"), "5m").open_ms.tolist() == [300_000]
+    assert longer(Bars.from_rows(rows, "A", "1m"), "5m", whole=False).open_ms.tolist() == [0, 300_000, 600_000]
+    assert len(longer(Bars.from_rows(rows[:3], "A", "1m"), "1h")) == 0 and len(longer(Bars.empty("A", "1m"), "1M")) == 0
+    with pytest.raises(InputError, match="can't be made"):
+        longer(Bars.from_rows(rows, "A", "1m").cut(0, 0), "1s")
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["XRP_ETH-trades", "XRP_OLD-trades"])
+def test_trades_make_the_candles_that_the_catalogue_counts(name):
+    minutes = read_trades(DATA / "trades" / f"{name}.json.gz", "XRPETH", "1m")
+    fives = read_trades(DATA / "trades" / f"{name}.json.gz", "XRPETH", "5m")
+    assert (len(minutes), len(fives)) == (2469, 706)
+    again = longer(minutes, "5m", whole=False)
+    assert all((a == b).all() for a, b in zip(again.columns()[:5], fives.columns()[:5], strict=True))
+    assert abs(again.volume - fives.volume).max() < 1e-6
+
+
+def test_trades_that_can_not_be_read_are_refused_with_their_place(tmp_path):
+    path = tmp_path / "trades.json"
+    for content, why in (("{}", "list of trades"), ("[[1]]", "trade 1"), ('[{"T": 1, "p": "x", "q": "1"}]', "trade 1"), ("[", "JSON"), ("[]", "at least one")):
+        path.write_text(content)
+        with pytest.raises(InputError, match=why):
+            read_trades(path, "A", "1m")
+    path.write_text('[{"T": 60001, "p": "1.5", "q": "2"}, {"T": 60000, "p": "1", "q": "1"}]')
+    with pytest.raises(InputError, match="60000 follows 60001"):
+        read_trades(path, "A", "1m")

@@ -15,9 +15,10 @@ import numpy as np
 
 from core.errors import SettingsError
 from core.market import listings, timeframes
+from core.market.resample import floors
 from core.market.timeframes import DAY
 from core.paper.markets import files
-from core.paper.markets.tape import SCALE, Bars, Frame, Ints, TapeMarket, decimal, floors, fold
+from core.paper.markets.tape import SCALE, Bars, Frame, Ints, TapeMarket, decimal, fold
 
 WARM_UP = 1000  # finest candles that lie before a new market's beginning, where there are as many
 

@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 
 from core.clock import wall_ms
 from core.market import listings, timeframes
+from core.market.resample import floors
 from core.market.timeframes import DAY, HOUR, MINUTE
-from core.paper.markets.tape import NO_BARS, SCALE, Bars, Frame, Ints, TapeMarket, floors, fold, join
+from core.paper.markets.tape import NO_BARS, SCALE, Bars, Frame, Ints, TapeMarket, fold, join
 
 VERSION = 1
 LISTED_MS = 1_546_300_800_000  # 2019-01-01T00:00:00Z

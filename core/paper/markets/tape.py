@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.market import listings, path, timeframes
+from core.market import listings, path, resample, timeframes
 from core.market.timeframes import DAY
 from core.paper.markets import Print
 
@@ -55,40 +55,19 @@ def join(parts: list[Bars]) -> Bars:
 
 
 def fold(bars: Bars, opens: Ints) -> Bars:
-    """Longer candles: `opens` is each bar's longer candle's open time, ascending. Binance's rule of `timeframes.resample`."""
+    """Longer candles: `opens` is each bar's longer candle's open time, ascending. Prices by `core.market.resample.joined`."""
     if not len(bars.t):
         return NO_BARS
-    starts = np.flatnonzero(np.concatenate(([True], opens[1:] != opens[:-1])))
-    longest = int(np.diff(np.append(starts, len(opens))).max())
-    ends = np.append(starts[1:], len(opens)) - 1
-    traded = bars.v > 0
-    if traded.all():
-        first, high, low = starts, np.maximum.reduceat(bars.h, starts), np.minimum.reduceat(bars.l, starts)
-    else:
-        # A candle none of whose bars traded is made of all of them, any other of those that did.
-        counted = traded | ~np.repeat(np.logical_or.reduceat(traded, starts), np.diff(np.append(starts, len(opens))))
-        here = np.where(counted, np.arange(len(opens)), len(opens))
-        first = np.minimum.reduceat(here, starts)
-        high = np.maximum.reduceat(np.where(counted, bars.h, np.iinfo(np.int64).min), starts)
-        low = np.minimum.reduceat(np.where(counted, bars.l, np.iinfo(np.int64).max), starts)
-    sums = (_sums(column, starts, longest) for column in (bars.v, bars.q, bars.n, bars.bv, bars.bq))
-    return Bars(opens[starts], bars.o[first], high, low, bars.c[ends], *sums)
+    made = resample.joined(opens, bars.o, bars.h, bars.l, bars.c, bars.v > 0)
+    longest = int(np.diff(np.append(made.starts, len(opens))).max())
+    sums = (_sums(column, made.starts, longest) for column in (bars.v, bars.q, bars.n, bars.bv, bars.bq))
+    return Bars(opens[made.starts], made.open, made.high, made.low, made.close, *sums)
 
 
 def _sums(column: Ints, starts: Ints, longest: int) -> Ints:
     if column.dtype != object and float(column.max()) * longest > _SAFE_SUM:
         column = column.astype(object)
     return np.add.reduceat(column, starts)
-
-
-def floors(t: Ints, timeframe: str) -> Ints:
-    """`timeframes.floor` of a whole column."""
-    if timeframe == "1M":
-        months = t.astype("datetime64[ms]").astype("datetime64[M]")
-        return months.astype("datetime64[ms]").astype(np.int64)
-    offset = 4 * DAY if timeframe == "1w" else 0
-    length = timeframes.length_ms(timeframe)
-    return (t - offset) // length * length + offset
 
 
 def text(units: int) -> str:
