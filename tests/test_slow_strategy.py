@@ -16,6 +16,7 @@ from bots import run_checks, trader
 from core.bot import strategist
 from core.bot.trader import Trader
 from core.model import Decision, Intent
+from processes import Home, until
 from strategies.base import Strategy
 
 D = Decimal
@@ -264,3 +265,66 @@ def test_in_stepped_time_it_is_asked_in_place(tmp_path: Path, clock: toy.StepClo
     bot.start()
     run_checks(bot, clock, 1)
     assert bot.position.direction == "LONG"
+
+
+# --- real processes -----------------------------------------------------------------------
+
+THINKER = '''
+import time
+from pathlib import Path
+
+NOTE = Path(__file__).with_name("thinking")
+
+class Thinker:
+    """Buys at once; the second question takes for ever, or 20 s."""
+    key = "thinker"
+    warmup = 2
+    def analyze(self, data):
+        seen = Path(__file__).with_name("seen")
+        if not seen.exists():
+            seen.touch()
+            return {"signal": "BUY", "reasoning": "at once"}
+        NOTE.write_text("begun")
+        WORK
+        NOTE.write_text("over")
+        return {"signal": "HOLD", "reasoning": "at last"}
+'''
+
+
+@pytest.mark.parametrize("work", ["time.sleep(20)", "n = 0\n        while True: n += 1"])
+def test_a_real_bot_sells_at_its_stop_while_its_strategy_sleeps_or_loops_for_ever(tmp_path: Path, work: str):
+    home = Home(tmp_path / "home", PAPER_SPEED="1")
+    home.strategy("thinker", THINKER.replace("WORK", work))
+    record = {
+        "id": 1,
+        "name": "BTC Bot",
+        "symbol": "BTCUSDT",
+        "strategy": "thinker",
+        "trade_amount": 500,
+        "status": "running",
+        "protection": "bot",
+        "stop_loss_pct": 0.1,
+        "take_profit_pct": 50,
+    }
+    (home.path / "active_bots.json").write_text(json.dumps([record]))
+    try:
+        home.paper()
+        child = home.bot(strategy="thinker")
+        until(lambda: home.position()["position"] == "LONG", "the entry")
+        note = home.path / "strategies" / "thinking"
+        home.post("/paper/clock", {"advance_ms": 300_000})
+        until(note.exists, "the second question")
+
+        def lower() -> bool:
+            """Market time goes on in small steps until the price lies below the stop."""
+            home.post("/paper/clock", {"advance_ms": 10_000})
+            return D(str(home.status()["price"] or 0)) <= D(str(home.position()["stop_loss"] or 0)) or home.position()["position"] is None
+
+        until(lower, "a price below the stop", 18)
+        until(lambda: home.position()["position"] is None, "the sale at the stop", 8)
+        assert note.read_text() == "begun", "it was sold while the strategy thought"
+        assert home.lines("bot_1_fills.jsonl")[-1]["tag"] == "stop_loss"
+        child.terminate()
+        assert child.wait(10) == 0
+    finally:
+        home.end()
