@@ -47,5 +47,7 @@ say "mypy ..."
 say "pytest ..."
 # pytest speaks last, so that its closing line is the last one.
 if [ -n "$failed" ]; then say "botyard: failed so far:$failed"; fi
-.venv/bin/python -m pytest -q "$@" || exit $?
+# Much of it waits for real processes, so that two workers are worth it on any machine; more would
+# starve the browser and the bots that they start. A person's own -n comes after, and counts.
+.venv/bin/python -m pytest -q -n 2 --dist worksteal "$@" || exit $?
 [ -z "$failed" ]

@@ -348,7 +348,7 @@ def test_rules_are_asked_for_once_at_a_mass_start_and_anew_by_whoever_asks_again
 
 
 def test_a_database_that_can_not_be_used_costs_requests_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "shared.db").write_text("this is no database, and far from one" * 100)
+    (tmp_path / "shared.db").mkdir()
     stand = Stand(tmp_path)
     for _ in range(3):
         for bot in stand.bots:
@@ -360,6 +360,18 @@ def test_a_database_that_can_not_be_used_costs_requests_and_nothing_else(tmp_pat
         stand.hands.on(20_000)
     assert stand.count("price") == 9
     assert sum("asks the exchange for itself" in r.message for r in caplog.records) == len(stand.bots)
+
+
+def test_a_damaged_database_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "shared.db").write_text("this is no database, and far from one" * 100)
+    stand = Stand(tmp_path)
+    for bot in stand.bots:
+        bot.price("A")
+    asked = stand.count("price")
+    stand.hands.on(20_000)
+    for bot in stand.bots:
+        bot.price("A")
+    assert stand.count("price") == asked + 1
 
 
 def test_a_database_that_is_locked_holds_nobody_up_for_long(tmp_path: Path) -> None:
