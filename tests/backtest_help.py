@@ -76,3 +76,14 @@ def golden_result(timeframe: str) -> Result:
         assert abs((last - first) * size - float(row["Commission"]) - float(row["PnL"])) < 1e-6
     made = config(timeframe, cash=Decimal(10_000), fee_mode="quote", filters=False)
     return Result(made, trades, Equity(opened, value))
+
+
+def walk_bars(rows: int, seed: int = 1, timeframe: str = "5m", step: int = 300_000, move: float = 0.003) -> Bars:
+    """A seeded random walk around 100 with prices of two decimals, as candles."""
+    random = np.random.default_rng(seed)
+    close = np.rint(10_000 * np.exp(np.cumsum(random.normal(0, move, rows)))).astype(np.int64)
+    opened = np.concatenate(([10_000], close[:-1]))
+    high = np.maximum(opened, close) + random.integers(0, 30, rows)
+    low = np.maximum(np.minimum(opened, close) - random.integers(0, 30, rows), 1)
+    times = START + np.arange(rows, dtype=np.int64) * step
+    return Bars("BTCUSDT", timeframe, times, *(c * 10**6 for c in (opened, high, low, close)), random.integers(1, 1000, rows).astype(np.float64))
