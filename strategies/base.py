@@ -138,7 +138,7 @@ class MarketView:
 def share(size: Any) -> Decimal:
     """The part of its pot that a strategy asks for, to the nearest hundredth, at least one. Bot and backtester both
     multiply by this. Raises ValueError for what is no number above 0 and at most 1."""
-    if isinstance(size, bool) or not isinstance(size, int | float | Decimal) or not 0 < size <= 1:
+    if isinstance(size, bool) or not isinstance(size, int | float | Decimal) or not math.isfinite(size) or not 0 < size <= 1:
         raise ValueError(f"a size must be a number above 0 and at most 1 (the part of the pot), not {str(size)[:40]!r}")
     return max(SIZE_STEP, Decimal(str(size)).quantize(SIZE_STEP, ROUND_HALF_EVEN))
 
@@ -288,7 +288,7 @@ class Strategy:
         if last > 0:
             sizes = self.size(table)
             if sizes is not None:
-                answer["size"] = float(sizes[-1])
+                answer["size"] = _share(self, float(sizes[-1]))
         return answer
 
     def analyze_with(self, data: Sequence[KlineRow], series: Mapping[str, SeriesValue]) -> dict[str, Any]:
@@ -381,15 +381,19 @@ def _check_sizes(self: Strategy, found: Any, args: tuple[Any, ...]) -> np.ndarra
     return array.astype(np.float64, copy=False)
 
 
+def _share(self: Strategy, size: Any) -> Decimal:
+    try:
+        return share(size)
+    except ValueError as e:
+        raise StrategyError(f"strategy {self.name}: {e}") from e
+
+
 def _check_answer(self: Strategy, found: Any, args: tuple[Any, ...]) -> dict[str, Any]:
     if not isinstance(found, Mapping) or found.get("signal") not in SIGNAL_NAMES.values():
         raise StrategyError(f"strategy {self.name}: analyze must return {{'signal': 'BUY', 'SELL' or 'HOLD', 'reasoning': text}}, not {str(found)[:80]!r}")
     answer = {"signal": found["signal"], "reasoning": str(found.get("reasoning", ""))}
     if found.get("size") is not None:
-        try:
-            answer["size"] = share(found["size"])
-        except (ValueError, ArithmeticError) as e:
-            raise StrategyError(f"strategy {self.name}: {e}") from e
+        answer["size"] = _share(self, found["size"])
     if found.get("recommended_symbol"):
         answer["recommended_symbol"] = str(found["recommended_symbol"])
     return answer

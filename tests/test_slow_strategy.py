@@ -323,7 +323,7 @@ def test_a_real_bot_sells_at_its_stop_while_its_strategy_sleeps_or_loops_for_eve
         until(lower, "a price below the stop", 18)
         until(lambda: home.position()["position"] is None, "the sale at the stop", 8)
         assert note.read_text() == "begun", "it was sold while the strategy thought"
-        assert home.lines("bot_1_fills.jsonl")[-1]["tag"] == "stop_loss"
+        until(lambda: home.lines("bot_1_fills.jsonl")[-1]["tag"] == "stop_loss", "its fill in the journal", 5)
         child.terminate()
         assert child.wait(10) == 0
     finally:
