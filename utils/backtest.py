@@ -26,11 +26,14 @@ import argparse
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.backtest import prepare
 from core.config import market_time
 from core.errors import BotyardError, InputError, NotFound, StrategyError
+
+if TYPE_CHECKING:
+    from strategies.base import Strategy
 
 OK, DISHONEST, USAGE, NO_CANDLES, BROKEN, INTERRUPTED = 0, 1, 2, 3, 4, 130
 CODES = (
@@ -137,7 +140,9 @@ def work(given: argparse.Namespace) -> int:
         return _honesty(given, wanted, prepared)
     from core.backtest import engine, metrics, report
 
-    result = engine.run(prepared.config, prepared.bars, prepared.strategy, prepared.finer)
+    progress = Progress("backtesting")
+    result = engine.run(prepared.config, prepared.bars, prepared.strategy, prepared.finer, progress=progress)
+    progress.done()
     figures = metrics.of(result, prepared.bars)
     notes = report.notes(result, prepared.bars)
     if given.report:
@@ -169,10 +174,14 @@ def _honesty(given: argparse.Namespace, wanted: prepare.Wanted, prepared: prepar
 
     progress = Progress("checking")
     found: dict[str, Any] = {}
+
+    def build() -> Strategy:
+        return prepare.build(wanted, wanted.params)
+
     if given.check_lookahead:
-        found["lookahead"] = honesty.lookahead(prepared, points=given.points, seed=given.seed, progress=progress)
+        found["lookahead"] = honesty.lookahead(prepared, build, points=given.points, seed=given.seed, progress=progress)
     if given.check_warmup:
-        found["warmup"] = honesty.warmup(prepared, points=given.points, seed=given.seed, progress=progress)
+        found["warmup"] = honesty.warmup(prepared, build, points=given.points, seed=given.seed, progress=progress)
     progress.done()
     if given.json:
         print(dumps({name: answer.describe() for name, answer in found.items()}))

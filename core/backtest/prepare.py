@@ -93,7 +93,7 @@ def prepare(wanted: Wanted) -> Prepared:
     finer = None
     if wanted.finer or wanted.finer_data:
         fine = wanted.finer or _told_by_name(wanted.finer_data) or ""
-        if not fine or not timeframes.nests(fine, timeframe) or fine == timeframe:
+        if fine not in timeframes.ALL or not timeframes.nests(fine, timeframe) or fine == timeframe:
             raise InputError(f"finer: {fine or 'it'} must be a timeframe that {timeframe} is a multiple of, such as 1m")
         finer = candles(wanted, fine, wanted.finer_data).slice(int(bars.open_ms[0]), timeframes.next_open(int(bars.open_ms[-1]), timeframe))
     return Prepared(config, trimmed(bars, strategy.candles_needed(wanted.kline_limit), wanted.from_ms, wanted.to_ms), strategy, finer)
@@ -112,7 +112,7 @@ def configure(wanted: Wanted, strategy: Strategy, symbol: Symbol, timeframe: str
     if wanted.protection not in PROTECTIONS:
         problems.append(f"protection: {wanted.protection!r} must be one of {', '.join(PROTECTIONS)}")
     amount = wanted.cash if wanted.trade_amount is None else wanted.trade_amount
-    if not amount.is_finite() or amount <= 0 or amount > wanted.cash:
+    if wanted.trade_amount is not None and not (amount.is_finite() and 0 < amount <= wanted.cash):
         problems.append(f"trade_amount: {amount} must be above 0 and at most the cash, {wanted.cash}")
     for name, most in _MOST_PCT.items():
         value = getattr(wanted, name)
@@ -127,8 +127,16 @@ def configure(wanted: Wanted, strategy: Strategy, symbol: Symbol, timeframe: str
         problems.append("offset: it shifts checks, so it needs --check-interval")
     elif wanted.check_interval_s is not None and not 0 <= wanted.offset_s <= most_offset:
         problems.append(f"offset: {wanted.offset_s} must be a number of seconds from 0 to {most_offset}, so that orders fill at a {timeframe} candle's open")
+    try:
+        made = _config(wanted, strategy, symbol, timeframe, amount)
+    except InputError as e:
+        raise InputError("\n".join([*problems, str(e)])) from None
     if problems:
         raise InputError("\n".join(problems))
+    return made
+
+
+def _config(wanted: Wanted, strategy: Strategy, symbol: Symbol, timeframe: str, amount: Decimal) -> Config:
     return Config(
         symbol=symbol,
         timeframe=timeframe,
