@@ -127,6 +127,7 @@ class BinanceClient(Exchange):
     a `clock_ms` that comes alone is taken for steady.
 
     Every request to the API passes `gate` first, with `priority` as it stands; None counts nothing.
+    `public`: for candles, prices and rules alone, which need no keys.
 
     `place_market_order` goes through the write-ahead path of the bot that owns this
     client (attached by core/bot/execution.py); without one it refuses, because an order
@@ -143,6 +144,7 @@ class BinanceClient(Exchange):
         clock_ms: Callable[[], int] = wall_ms,
         monotonic_ms: Callable[[], int] | None = None,
         gate: Gate | None = None,
+        public: bool = False,
     ):
         self.settings, self.mode, self._gate = settings, mode, gate
         self.venue = Venue("binance", "spot", account, mode)
@@ -150,7 +152,9 @@ class BinanceClient(Exchange):
         self.capabilities = Capabilities(order_kinds=kinds, protection=True)
         self.url = base_url(settings, mode)
         key, secret = settings.keys(mode)
-        if mode != "paper" and not (key and secret):
+        if public and not (key and secret):
+            key = secret = ""  # python-binance sends no key then: enough for candles, prices and rules
+        elif mode != "paper" and not (key and secret):
             prefix = "BINANCE_TESTNET" if mode == "testnet" else "BINANCE"
             raise AccessRefused(f"No keys for {mode}: put {prefix}_API_KEY and {prefix}_API_SECRET into .env")
         self._client = _client(settings, key, secret, self.url, gate, lambda: self.priority)

@@ -30,14 +30,20 @@ def gate(settings: Settings, mode: Mode, account: str = "main") -> budget.Budget
 
 
 def client(
-    settings: Settings, mode: Mode = "paper", account: str = "main", *, priority: Priority = "page", sleep: Callable[[float], None] = time.sleep
+    settings: Settings,
+    mode: Mode = "paper",
+    account: str = "main",
+    *,
+    priority: Priority = "page",
+    sleep: Callable[[float], None] = time.sleep,
+    public: bool = False,
 ) -> BinanceClient:
-    """A client for the page, a command or the yard. Raises AccessRefused where the keys are missing.
+    """A client for the page, a command or the yard. Raises AccessRefused where the keys are missing, unless only `public` data is wanted.
 
     python-binance is imported here, by the first one who needs it."""
     from core.binance_client import BinanceClient
 
-    made = BinanceClient(settings, mode, account, sleep=sleep, gate=gate(settings, mode, account))
+    made = BinanceClient(settings, mode, account, sleep=sleep, gate=gate(settings, mode, account), public=public)
     made.priority = priority
     return made
 

@@ -103,6 +103,11 @@ def load(path: str | Path, timeframe: str) -> CandleFile:
     return _Reader(path, timeframe, above).read(rows)
 
 
+def examine(rows: Sequence[Sequence[Any]], path: Path, timeframe: str) -> CandleFile:
+    """Rows from elsewhere, judged as those of a file; a line is a row's number."""
+    return _Reader(path, timeframe, 0).read(rows)
+
+
 class _Reader:
     def __init__(self, path: Path, timeframe: str, above: int):
         self.path, self.timeframe, self.above = path, timeframe, above

@@ -12,6 +12,7 @@ import numpy as np
 from core.market import chunks, timeframes
 from core.market.bars import Bars
 from core.market.chunks import Chunk
+from core.market.resample import floors
 from core.model import KlineRow
 
 
@@ -57,6 +58,7 @@ def missing(found: Bars, from_ms: int, to_ms: int) -> list[tuple[int, int]]:
             at = timeframes.next_open(at, timeframe)
         return made
     length = found.length_ms
-    edges = np.concatenate(([first - length], found.open_ms, [end]))
+    there = found.open_ms[floors(found.open_ms, timeframe) == found.open_ms]  # what is off the grid fills no place on it
+    edges = np.concatenate(([first - length], there, [end]))
     before = np.flatnonzero(np.diff(edges) > length)
     return [(int(edges[i]) + length, int(edges[i + 1]) - length) for i in before]
