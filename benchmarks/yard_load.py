@@ -42,7 +42,7 @@ def weight(home: Home) -> int:
 def asked(home: Home) -> dict[str, int]:
     """Requests by method and path so far: each carries a fault that does nothing but count."""
     rows = requests.get(home.url + "/paper/faults", timeout=10).json()
-    return {f"{r['method']} {r['path']}": int(r["struck"]) for r in rows if r["struck"]}
+    return {"BAN" if r["fault"] == "ban" else f"{r['method']} {r['path']}": int(r["struck"]) for r in rows if r["struck"]}
 
 
 def count_all(home: Home) -> None:
@@ -88,11 +88,25 @@ def measure(home: Home, seconds: int, bots: list[subprocess.Popen[str]], paper: 
     }
 
 
+def ban(home: Home, seconds: int) -> dict[str, Any]:
+    """One request is answered with 418: what all of them send each second until its end, and in the 25 s after it."""
+    home.post("/paper/faults", {"method": "GET", "path": "/api/v3/openOrders", "fault": "ban", "times": 1, "params": {"seconds": seconds}})
+    until(lambda: asked(home).get("BAN"), "somebody is banned", 30)
+    began, last, rows = time.time(), sum(asked(home).values()), []
+    for second in range(1, seconds + 26):
+        time.sleep(max(0.0, began + second - time.time()))
+        now = sum(asked(home).values())
+        rows.append(now - last)
+        last = now
+    return {"seconds": seconds, "requests_in_each_second_of_the_ban": rows[:seconds], "and_after_it": rows[seconds:]}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--bots", type=int, default=100)
     parser.add_argument("--seconds", type=int, default=180, help="how long is measured, from when all run")
     parser.add_argument("--holding", type=int, default=100, help="per cent of the bots that hold a position with stop and target at the exchange")
+    parser.add_argument("--ban", type=int, default=0, metavar="SECONDS", help="afterwards one of them is banned for so long: what do all of them send?")
     parser.add_argument("--apart", action="store_true", help="nothing is shared")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -113,6 +127,7 @@ def main() -> int:
                 "shared": not arguments.apart,
                 "start": {"seconds": round(time.time() - began, 1), "requests": asked(home), "weight_of_its_last_minute": weight(home) - weight_before},
                 **measure(home, arguments.seconds, bots, paper),
+                **({"ban": ban(home, arguments.ban)} if arguments.ban else {}),
                 "open_lists": requests.get(home.url + "/paper/status", timeout=5).json()["open_lists"],
             }
         finally:
