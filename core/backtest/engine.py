@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from core.backtest import exact
+from core.backtest import exact, fast
 from core.backtest.exact import Progress, Task
 from core.backtest.result import END, SPLIT, Config, Equity, Result, Trade
 from core.backtest.tape import jumps, money
@@ -49,6 +49,7 @@ def run(
     *,
     providers: Mapping[str, series.Provider] | None = None,
     windows: bool = False,
+    engine: str = "auto",
     progress: Progress | None = None,
 ) -> Result:
     """Trade `bars` by the strategy. `finer`: candles of a shorter timeframe that drive the price path inside each bar.
@@ -56,7 +57,8 @@ def run(
     `providers`: the series that the strategy declares in `needs`, as a bot recorded them
     (core.bot.series.Recorded); there is no backtest of such a strategy without. `windows`: ask
     the strategy at each check with the candles that a bot would hand it, instead of once for all
-    candles. `progress` is called with the part that is done. InputError says what can't be tested, and why."""
+    candles. `engine`: "exact" keeps the fast one from being taken. `progress` is called with the part
+    that is done. InputError says what can't be tested, and why."""
     problem = _unfit(config, bars, strategy, finer, providers)
     if problem:
         raise InputError(problem)
@@ -69,6 +71,10 @@ def run(
             cash += made
             plan = plan if plan.sizing == "fixed" else replace(plan, trade_amount=max(plan.trade_amount + made, ZERO))
         task = _task(replace(config, plan=plan), part, finer, strategy, at_once, providers, END if last else SPLIT)
+        if last and not played and engine != "exact" and task is not None:
+            ran = fast.play(task, cash)
+            if ran is not None:
+                return Result(config, ran.trades, Equity(*ran.equity(task, _first(task))), refused=ran.refused)  # type: ignore[arg-type]
         if task is not None:
             played.append((task, exact.play([task], cash, progress)))
     return _result(config, played)
@@ -181,6 +187,14 @@ def _task(
 # --- after -----------------------------------------------------------------------------------
 
 
+def _first(task: Task) -> int:
+    """Place of the first candle that counts: the first that could be traded, or where the settings begin."""
+    bars, config = task.bars, task.config
+    if config.from_ms is not None:
+        return int(bars.open_ms.searchsorted(task.start_ms))
+    return min(max(task.strategy.ready(config.kline_limit), 1), len(bars) - 1)
+
+
 def _cash(played: Sequence[tuple[Task, exact.Played]]) -> Decimal:
     quote = played[-1][0].symbol.quote
     return next(amount for _, asset, amount in reversed(played[-1][1].log) if asset == quote)
@@ -247,8 +261,7 @@ def equity(task: Task, log: Sequence[tuple[int, str, Decimal]]) -> tuple[Any, An
     """(open_ms, value) of each candle that could be traded: the account's worth at its close.
 
     With several bots on an account, coins of the others count at what they last cost."""
-    bars, config = task.bars, task.config
-    first = int(bars.open_ms.searchsorted(task.start_ms)) if config.from_ms is not None else min(max(task.strategy.ready(config.kline_limit), 1), len(bars) - 1)
+    bars, first = task.bars, _first(task)
     opened = bars.open_ms[first:]
     ends = opened + (bars.length_ms - 1)
 
