@@ -87,7 +87,7 @@ class Prepared:
 def prepare(wanted: Wanted) -> Prepared:
     """Everything checked and read. InputError, NotFound (no candles) or StrategyError with what would be right."""
     strategy = build(wanted, wanted.params)
-    timeframe = _timeframe(wanted, strategy)
+    timeframe = timeframe_of(wanted, strategy)
     bars = candles(wanted, timeframe, wanted.data)
     config = configure(wanted, strategy, symbol_of(wanted.symbol, bars, quote=wanted.quote, data=wanted.data), timeframe)
     finer = None
@@ -266,7 +266,8 @@ def _joined(parts: Sequence[Bars], folder: Path) -> Bars:
     return Bars(parts[0].symbol, parts[0].timeframe, *(c[keep] for c in columns))
 
 
-def _timeframe(wanted: Wanted, strategy: Strategy) -> str:
+def timeframe_of(wanted: Wanted, strategy: Strategy) -> str:
+    """The one asked for, else the strategy's own, else what the file's name says, else 5m. InputError where it is none."""
     told = wanted.timeframe or strategy.timeframe or _told_by_name(wanted.data) or "5m"
     if told not in timeframes.ALL or told == "1M":
         raise InputError(f"timeframe: {told!r} must be one of {', '.join(t for t in timeframes.ALL if t != '1M')}")

@@ -11,7 +11,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -54,12 +54,14 @@ def json_text(result: Result, figures: Metrics, notes: Sequence[str] = ()) -> st
 
 def csv_text(trades: Sequence[Trade]) -> str:
     """One line a trade under a line of names; times as ms and as UTC text. A text that a spreadsheet would compute gets a leading '."""
+    lines = ([*(t.describe()[name] for name in TRADE_COLUMNS), utc(t.entry_time), utc(t.exit_time)] for t in trades)
+    return as_csv([[*TRADE_COLUMNS, "entry_utc", "exit_utc"], *lines])
+
+
+def as_csv(lines: Iterable[Iterable[object]]) -> str:
+    """Lines of values as CSV text; None is an empty field."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*TRADE_COLUMNS, "entry_utc", "exit_utc"])
-    for t in trades:
-        told = t.describe()
-        writer.writerow([*(_cell(told[name]) for name in TRADE_COLUMNS), utc(t.entry_time), utc(t.exit_time)])
+    csv.writer(out, lineterminator="\n").writerows([_cell(value) for value in line] for line in lines)
     return out.getvalue()
 
 
@@ -345,5 +347,5 @@ def _money(value: Decimal) -> float:
 
 
 def _cell(value: object) -> str:
-    text = plain(value) if isinstance(value, Decimal) else str(value)
+    text = "" if value is None else plain(value) if isinstance(value, Decimal) else str(value)
     return "'" + text if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
