@@ -217,6 +217,11 @@ class Strategy:
     def name(self) -> str:
         return self.key or type(self).__name__
 
+    @property
+    def sizes_entries(self) -> bool:
+        """It may spend less than its whole pot on an entry (`size`)."""
+        return type(self).size is not Strategy.size
+
     def ready(self, kline_limit: int | None = None) -> int:
         """Closed candles that must exist before it may be asked."""
         declared = self.warmup
@@ -269,6 +274,13 @@ class Strategy:
         an entry that becomes too small to be sold again is not made. Counted in hundredths (`share`)."""
         return None
 
+    def share_of(self, size: Any) -> Decimal:
+        """One size, counted (`share`); StrategyError, with the strategy's name, where it is none."""
+        try:
+            return share(float(size) if getattr(size, "ndim", None) == 0 else size)
+        except ValueError as e:
+            raise StrategyError(f"strategy {self.name}: {e}") from e
+
     def reason(self, candles: pd.DataFrame, i: int) -> str:
         """Why row `i` has its signal: a sentence for people, with the values it rests on."""
         return f"close {float(candles['close'].iloc[i]):g}"
@@ -288,7 +300,7 @@ class Strategy:
         if last > 0:
             sizes = self.size(table)
             if sizes is not None:
-                answer["size"] = _share(self, float(sizes[-1]))
+                answer["size"] = self.share_of(sizes[-1])
         return answer
 
     def analyze_with(self, data: Sequence[KlineRow], series: Mapping[str, SeriesValue]) -> dict[str, Any]:
@@ -381,19 +393,12 @@ def _check_sizes(self: Strategy, found: Any, args: tuple[Any, ...]) -> np.ndarra
     return array.astype(np.float64, copy=False)
 
 
-def _share(self: Strategy, size: Any) -> Decimal:
-    try:
-        return share(size)
-    except ValueError as e:
-        raise StrategyError(f"strategy {self.name}: {e}") from e
-
-
 def _check_answer(self: Strategy, found: Any, args: tuple[Any, ...]) -> dict[str, Any]:
     if not isinstance(found, Mapping) or found.get("signal") not in SIGNAL_NAMES.values():
         raise StrategyError(f"strategy {self.name}: analyze must return {{'signal': 'BUY', 'SELL' or 'HOLD', 'reasoning': text}}, not {str(found)[:80]!r}")
     answer = {"signal": found["signal"], "reasoning": str(found.get("reasoning", ""))}
     if found.get("size") is not None:
-        answer["size"] = _share(self, found["size"])
+        answer["size"] = self.share_of(found["size"])
     if found.get("recommended_symbol"):
         answer["recommended_symbol"] = str(found["recommended_symbol"])
     return answer

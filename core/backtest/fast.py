@@ -29,7 +29,8 @@ from core.model import ZERO, Rules, Symbol
 TOGETHER = 64  # candles after its entry for which all possible trades are looked at side by side
 SAFE = 4  # a pot of so many smallest entries meets no minimum
 _SIZINGS = ("compound", "fixed", "all_available")
-_HARMLESS = {"PRICE_FILTER", "LOT_SIZE", "MARKET_LOT_SIZE", "ICEBERG_PARTS", "TRAILING_DELTA", "NOTIONAL", "MIN_NOTIONAL", "MAX_NUM_ORDER_AMENDS", "MAX_POSITION"}
+_BOUNDED = {"PRICE_FILTER", "LOT_SIZE", "MARKET_LOT_SIZE", "NOTIONAL", "MIN_NOTIONAL", "MAX_POSITION"}  # kept within below
+_HARMLESS = _BOUNDED | {"ICEBERG_PARTS", "TRAILING_DELTA", "MAX_NUM_ORDER_AMENDS"}
 _COOLING = "cooling down after a stop: … more check(s)"  # as the exact engine counts it
 _COUNTS = {"MAX_NUM_ORDERS": ("maxNumOrders", 2), "MAX_NUM_ALGO_ORDERS": ("maxNumAlgoOrders", 1), "MAX_NUM_ORDER_LISTS": ("maxNumOrderLists", 1)}
 SIGNAL, STOP, TARGET, END = range(4)
@@ -37,54 +38,39 @@ _STILL = 4  # not over after TOGETHER candles
 Column = Any  # a numpy array; its element type is told where it is made
 
 
-@dataclass(slots=True)
-class Closed:
-    """Trades as columns: candle of entry and exit, why, what was bought, paid (entry fee in the quote asset
-    included), sold, got (its fee taken off), both fees; amounts in units of 10^-`decimals`."""
-
-    symbol: Symbol
-    decimals: int
-    reasons: tuple[str, ...]
-    entry_ms: list[int] = field(default_factory=list)
-    exit_ms: list[int] = field(default_factory=list)
-    reason: list[int] = field(default_factory=list)
-    entry_price: list[int] = field(default_factory=list)
-    quantity: list[int] = field(default_factory=list)
-    paid: list[int] = field(default_factory=list)
-    sold: list[int] = field(default_factory=list)
-    got: list[int] = field(default_factory=list)
-    fee_in: list[int] = field(default_factory=list)  # of the entry: base asset, or quote asset where the settings say so
-    fee_out: list[int] = field(default_factory=list)
+# A trade as it is walked over: candle of its entry, quote and base asset held from then on; candle of its exit, what is
+# held from then on; entry and exit (ms), why, entry price (units of 1e-8), quantity bought, paid, sold, got, fee of the
+# entry (base asset, or quote asset where the settings say so) and of the exit. Amounts in units of 10^-decimals.
+Row = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, int]
 
 
 @dataclass(slots=True)
 class Ran:
-    """What a fast run came to. The account after each change: candle, quote and base asset in units of 10^-decimals."""
+    """What a fast run came to. `cash`: what lay there before, units of 10^-decimals."""
 
     trades: Trades
-    changed: list[int]
-    quote: list[int]
-    base: list[int]
-    refused: dict[str, int]
+    cash: int
+    refused: dict[str, int] = field(default_factory=dict)
 
     def equity(self, task: Task, first: int) -> tuple[Ints, Any]:
         """(open_ms, worth at the close) of each candle from place `first`."""
-        unit = 10**self.trades.closed.decimals
-        bars = task.bars
-        place = np.searchsorted(np.array(self.changed), np.arange(first, len(bars)), "right") - 1
-        quote = np.array([float(q / unit) for q in self.quote])[place]
-        base = np.array([float(b / unit) for b in self.base])[place]
+        unit, bars, rows = 10**self.trades.decimals, task.bars, self.trades.rows
+        changed = np.array([-1, *(i for row in rows for i in (row[0], row[3]))])
+        place = np.searchsorted(changed, np.arange(first, len(bars)), "right") - 1
+        quote = np.array([self.cash / unit, *(q / unit for row in rows for q in (row[1], row[4]))])[place]
+        base = np.array([0.0, *(b / unit for row in rows for b in (row[2], row[5]))])[place]
         return bars.open_ms[first:], quote + base * (bars.close[first:] / SCALE)
 
 
 class Trades(Sequence[Trade]):
     """Closed trades, each made when it is asked for."""
 
-    def __init__(self, closed: Closed, fee_in_quote: bool):
-        self.closed, self._in_quote = closed, fee_in_quote
+    def __init__(self, symbol: Symbol, decimals: int, reasons: tuple[str, ...], fee_in_quote: bool):
+        self.symbol, self.decimals, self.reasons, self._in_quote = symbol, decimals, reasons, fee_in_quote
+        self.rows: list[Row] = []
 
     def __len__(self) -> int:
-        return len(self.closed.exit_ms)
+        return len(self.rows)
 
     @overload
     def __getitem__(self, at: int) -> Trade: ...
@@ -92,36 +78,29 @@ class Trades(Sequence[Trade]):
     def __getitem__(self, at: slice) -> list[Trade]: ...
     def __getitem__(self, at: int | slice) -> Trade | list[Trade]:
         if isinstance(at, slice):
-            return [self._trade(i) for i in range(*at.indices(len(self)))]
-        if not -len(self) <= at < len(self):
-            raise IndexError(at)
-        return self._trade(at % len(self))
+            return [self._trade(row) for row in self.rows[at]]
+        return self._trade(self.rows[at])
 
     def __iter__(self) -> Iterator[Trade]:
-        return (self._trade(i) for i in range(len(self)))
+        return map(self._trade, self.rows)
 
-    def _trade(self, i: int) -> Trade:
-        c = self.closed
-        down = -c.decimals
-
-        def amount(units: int) -> Decimal:
-            return Decimal(units).scaleb(down)
-
-        bought, paid, sold, got = amount(c.quantity[i]), amount(c.paid[i]), amount(c.sold[i]), amount(c.got[i])
-        fee_out, entry = amount(c.fee_out[i]), amount(c.fee_in[i])
-        taken = fee_out + entry if self._in_quote else fee_out
+    def _trade(self, row: Row) -> Trade:
+        *_, entry_ms, exit_ms, why, price, bought_units, paid_units, sold_units, got_units, fee_in_units, fee_out_units = row
+        units = (bought_units, paid_units, sold_units, got_units, fee_in_units, fee_out_units)
+        bought, paid, sold, got, fee_in, fee_out = (Decimal(u).scaleb(-self.decimals) for u in units)
+        taken = fee_out + fee_in if self._in_quote else fee_out
         profit = got - paid - taken
         return Trade(
-            symbol=c.symbol.name,
-            entry_time=c.entry_ms[i],
-            exit_time=c.exit_ms[i],
+            symbol=self.symbol.name,
+            entry_time=entry_ms,
+            exit_time=exit_ms,
             entry_price=paid / bought,
             exit_price=got / sold,
             quantity=bought,
             profit=profit,
             profit_pct=profit / paid * 100,
-            exit_reason=c.reasons[c.reason[i]],
-            fees=taken if self._in_quote else fee_out + entry * Decimal(c.entry_price[i]).scaleb(-8),
+            exit_reason=self.reasons[why],
+            fees=taken if self._in_quote else fee_out + fee_in * Decimal(price).scaleb(-8),
         )
 
 
@@ -141,6 +120,8 @@ def why_not(task: Task) -> str:
     rules = symbol.rules
     if task.signals is None or task.bars is not task.path:
         return "the strategy is asked candle by candle, or finer candles drive the path"
+    if task.strategy.sizes_entries:
+        return "the strategy sizes its entries"
     if config.check_interval_s is not None or config.slippage_pct:
         return "checks at an interval, or slippage"
     if plan.sizing not in _SIZINGS or plan.paid_out or plan.trailing_stop_pct or plan.break_even_pct or plan.time_stop_candles:
@@ -261,7 +242,7 @@ class _Run:
 
     # --- ways out ---------------------------------------------------------------------------
 
-    def _ways_out(self) -> tuple[list[int], list[int], list[int]]:
+    def _ways_out(self) -> tuple[list[int], list[int], list[bool]]:
         """(candle, why, whether at its open) of the way out of each possible entry. `_STILL`: not within TOGETHER candles."""
         sells = np.concatenate((self.sells, [self.last]))
         until = sells[np.searchsorted(self.sells, self.buys, "right")]
@@ -331,17 +312,18 @@ class _Run:
 
     def play(self) -> Ran:
         task, plan, bars = self.task, self.task.config.plan, self.task.bars
-        closed = Closed(task.symbol, self.decimals, ("signal", "stop_loss", "take_profit", task.last_tag))
-        ran = Ran(Trades(closed, self.in_quote), [-1], [self.cash], [0], {})
+        ran = Ran(Trades(task.symbol, self.decimals, ("signal", "stop_loss", "take_profit", task.last_tag), self.in_quote), self.cash)
         if not len(self.buys):
             return ran
         candles, whys, opens = self._ways_out()
-        buys, entries = self.buys.tolist(), self.entry.tolist()
+        buys, entries, entry_ms = self.buys.tolist(), self.entry.tolist(), bars.open_ms[self.buys].tolist()
+        leaving = np.array(candles)
+        exit_ms, exit_open = bars.open_ms[leaving].tolist(), bars.open[leaving].tolist()
+        low_first = (bars.open[leaving] - bars.low[leaving] <= bars.high[leaving] - bars.open[leaving]).tolist()
         stop_level = self.stop.level.tolist() if self.stop is not None else []
         top_level = self.target.level.tolist() if self.target is not None else []
         stop_scale, top_scale = self.stop.scale if self.stop is not None else 1, self.target.scale if self.target is not None else 1
-        open_ms, open_price = bars.open_ms, bars.open
-        quarter, three = bars.length_ms // 4, 3 * bars.length_ms // 4
+        quarter, three, rows = bars.length_ms // 4, 3 * bars.length_ms // 4, ran.trades.rows
         cash, dust, profit, step, num, den = self.cash, 0, 0, self.step, self.fee_num, self.fee_den
         in_quote, compound, everything = self.in_quote, plan.sizing == "compound", plan.sizing == "all_available"
         coins, for_coins = (SCALE * den, den + num) if in_quote else (SCALE, 1)
@@ -368,18 +350,18 @@ class _Run:
             if owned > self.largest or not quantity:
                 raise _UnfitError
             cash -= paid + fee_in if in_quote else paid
-            ran.changed.append(bar)
-            ran.quote.append(cash)
-            ran.base.append(owned)
+            after_entry = cash
             end, why, at_open = candles[n], whys[n], opens[n]
+            ms, opened, low_comes_first = exit_ms[n], exit_open[n], low_first[n]
             if why == _STILL:
                 end, why, at_open = self._search(n)
+                ms, opened = int(bars.open_ms[end]), int(bars.open[end])
+                low_comes_first = opened - int(bars.low[end]) <= int(bars.high[end]) - opened
             sold = owned // step * step
             if at_open:
-                ms, got = int(open_ms[end]), int(open_price[end]) * sold // SCALE
+                got = opened * sold // SCALE
             else:
-                low_first = int(bars.open[end]) - int(bars.low[end]) <= int(bars.high[end]) - int(bars.open[end])
-                ms = int(open_ms[end]) + (quarter if (why == STOP) == low_first else three)
+                ms += quarter if (why == STOP) == low_comes_first else three
                 got = (stop_level[n] * sold // (SCALE * stop_scale)) if why == STOP else (top_level[n] * sold // (SCALE * top_scale))
             if got < self.least_sale or not sold:
                 raise _UnfitError
@@ -387,19 +369,7 @@ class _Run:
             cash += got - fee_out
             dust = owned - sold
             profit += got - fee_out - paid - (fee_in if in_quote else 0)
-            ran.changed.append(end)
-            ran.quote.append(cash)
-            ran.base.append(dust)
-            closed.entry_ms.append(int(open_ms[bar]))
-            closed.exit_ms.append(ms)
-            closed.reason.append(why)
-            closed.entry_price.append(price)
-            closed.quantity.append(quantity)
-            closed.paid.append(paid)
-            closed.sold.append(sold)
-            closed.got.append(got)
-            closed.fee_in.append(fee_in)
-            closed.fee_out.append(fee_out)
+            rows.append((bar, after_entry, owned, end, cash, dust, entry_ms[n], ms, why, price, quantity, paid, sold, got, fee_in, fee_out))
             if why == END:
                 break
             after = end if at_open and why != SIGNAL else end + 1

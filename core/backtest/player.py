@@ -211,12 +211,20 @@ class Told:
 
     def __init__(self, strategy: Strategy, signals: Any):
         self._strategy, self._signals = strategy, signals
+        self._sizes: Any = None  # asked for with the first entry
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._strategy, name)
 
     def analyze_with(self, data: Rows, known: Mapping[str, SeriesValue]) -> dict[str, Any]:
-        return {"signal": SIGNAL_NAMES[int(self._signals[data.stop - 1])], "reasoning": ""}
+        at = data.stop - 1
+        answer: dict[str, Any] = {"signal": SIGNAL_NAMES[int(self._signals[at])], "reasoning": ""}
+        if answer["signal"] == "BUY" and self._strategy.sizes_entries:
+            if self._sizes is None:
+                self._sizes = self._strategy.size(data.bars.frame())
+            if self._sizes is not None:
+                answer["size"] = self._strategy.share_of(self._sizes[at])
+        return answer
 
 
 class _Asker(Strategist):
