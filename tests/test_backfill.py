@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import requests
@@ -23,6 +25,7 @@ from core.market.holes import Missing
 from core.model import Candles, Venue
 from tests.processes import ROOT, Home, until
 from tests.test_history import LATE, LIVE, MINUTE, T0, row
+from utils.backfill import main
 
 COMMAND = "utils/backfill.py"
 MINUTES = 26_000
@@ -63,7 +66,14 @@ def home(market):
 
 
 def run(home: Home, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, COMMAND, *arguments], cwd=ROOT, env={**home.env, **env}, capture_output=True, text=True, timeout=60)
+    """The command in this process: a new one costs more than what it does."""
+    out, err = io.StringIO(), io.StringIO()
+    with mock.patch.dict(os.environ, {**home.env, **env}, clear=True), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(list(arguments))
+        except SystemExit as e:
+            code = int(e.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def contents(home: Home) -> tuple[list, list]:
@@ -299,13 +309,13 @@ class Few:
 
     venue = LIVE
 
-    def __init__(self, *troubles: Exception):
-        self.troubles, self.asked = list(troubles), 0
+    def __init__(self, *troubles: Exception, speed: float = 0.0):
+        self.troubles, self.asked, self.speed = list(troubles), 0, speed
 
     def time(self):
         from core.exchange import TimeReading
 
-        return TimeReading(T0 + 12 * MINUTE, T0 + 12 * MINUTE)
+        return TimeReading(T0 + 12 * MINUTE, T0 + 12 * MINUTE, self.speed)
 
     def candles(self, symbol, timeframe, limit, start_ms=None):
         self.asked += 1
@@ -326,6 +336,17 @@ def test_a_ban_is_waited_out_and_failures_end_after_eight_in_a_row(tmp_path):
         Backfill(Few(*[Unavailable("down")] * 9), store, sleep=slept.append).plan("AAAUSDT", "1m")  # type: ignore[arg-type]
     with pytest.raises(NotFound, match="no closed 1m candle of BBB"):
         Backfill(Few(), store).plan("BBB", "1m")  # type: ignore[arg-type]
+    store.close()
+
+
+@pytest.mark.parametrize(("speed", "pause"), [(0.0, 0), (1.0, 1 / 15), (60.0, 1 / 900)])
+def test_requests_are_paced_to_half_of_the_pages_share(tmp_path, speed, pause):
+    slept: list[float] = []
+    store = CandleStore(tmp_path / "h.db")
+    store.fill(LIVE, "AAAUSDT", "1m", [row(3), row(7)], LATE)
+    backfill = Backfill(Few(speed=speed), store, sleep=slept.append, monotonic=lambda: 0.0)  # type: ignore[arg-type]
+    backfill.run(backfill.plan("AAAUSDT", "1m"))
+    assert slept == pytest.approx([pause] * 3 if pause else [])
     store.close()
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InputError
+from core.market import candle_files, quick_files
 from core.market.bars import Bars, Gap, floats, price_text, read_file, units
 from strategies.base import frame
 from tests.market_data import shared
@@ -203,3 +204,59 @@ def test_rows_told_twice_alike_count_once_and_an_unknown_timeframe_is_refused(tm
     assert len(read_file(path, "A", "1m")) == 2
     with pytest.raises(InputError, match="not a timeframe"):
         read_file(path, "A", "7m")
+
+
+REAL = ["spot-5m/BTC_USDT-5m", "spot-5m/COCOS_USDT-5m", "spot-5m/GRT_USDT-5m", "spot-1h/ETH_USDT-1h", "gaps/UNITTEST_BTC-1m", "resample/BTC_USDT-1h"]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_quick_way_and_the_careful_one_read_real_files_alike(name):
+    path, timeframe = shared(name + ".json.gz"), name.rpartition("-")[2]
+    careful = Bars.from_rows(candle_files.load(path, timeframe).rows, "A", timeframe)
+    assert read_file(path, "A", timeframe) == careful
+    quick = quick_files.read(gzip.decompress(path.read_bytes()), "A", timeframe)
+    assert quick == careful or (quick is None and name[8:13] in ("COCOS", "GRT_U", "TTEST"))  # volumes with traces of floats, exponents
+
+
+@settings(derandomize=True, max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 10**17), st.integers(0, 9), st.integers(0, 10**17), st.integers(0, 9)), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_the_quick_way_reads_what_the_careful_one_reads_or_nothing(tmp_path_factory, told, as_csv):
+    def text(digits: int, decimals: int) -> str:
+        return f"{digits // 10**decimals}.{digits % 10**decimals:0{decimals}d}" if decimals else str(digits)
+
+    ms, rows = T0, []
+    for step, price, decimals, volume, more in told:
+        ms += step * MINUTE
+        rows.append([ms, *[text(price, decimals)] * 4, text(volume, more)])
+    content = "".join(",".join(map(str, [*r, r[0] + 59_999, "1", "2", "3", "4", "0"])) + "\n" for r in rows) if as_csv else json.dumps(rows).replace('"', "")
+    quick = quick_files.read(content.encode(), "A", "1m")
+    path = tmp_path_factory.mktemp("q") / "a"
+    path.write_text(content)
+    found = candle_files.load(path, "1m")
+    if quick is not None:
+        assert not found.problems and quick == Bars.from_rows(found.rows, "A", "1m")
+    elif not found.problems:
+        assert any(max(price, volume) > 2**53 or max(decimals, more) > 8 for _, price, decimals, volume, more in told)
+
+
+NOT_PLAIN = [
+    b"",
+    b"[]",
+    b"[[1]]",
+    b"1,2\n",
+    b"[[60000,1,1,1,1,1e2]]",
+    b"[[60000,-1,1,1,1,1]]",
+    b"[[60000,1,2,3,1,1]]",
+    b"[[60001,1,1,1,1,1]]",
+    b"[[60000,1.,1,1,.5,1]]",
+]
+
+
+@pytest.mark.parametrize(
+    "content", [*NOT_PLAIN, b"[[60000,1..1,1,1,1,1]]", b"[[60000,,1,1,1,1,1]]", b"[[60000,1,1,1,1,1],[0,1,1,1,1,1]]", b"[[60000,1,1,1,1],[1,2,3,4,5,6,7]]"]
+)
+def test_what_is_not_plain_is_left_to_the_careful_way(content):
+    assert quick_files.read(content, "A", "1m") is None

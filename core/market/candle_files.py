@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InputError
-from core.market import bars, timeframes
+from core.market import bars, quick_files, timeframes
 from core.market.bars import Bars
 from core.model import Venue
 
@@ -92,13 +92,22 @@ def read(path: str | Path, symbol: str, timeframe: str, venue: Venue | str | Non
             return store.arrays(key, symbol, timeframe)
         finally:
             store.close()
-    return Bars.from_rows(load(path, timeframe).checked().rows, symbol, timeframe)
+    content = _content(path)
+    quick = quick_files.read(content, symbol, timeframe)
+    return quick if quick is not None else Bars.from_rows(_loaded(path, content, timeframe).checked().rows, symbol, timeframe)
 
 
 def load(path: str | Path, timeframe: str) -> CandleFile:
     """A candle file with everything that is wrong in it. InputError where it can't be read as one at all."""
     path = Path(path).expanduser()
-    content = _content(path)
+    return _loaded(path, _content(path), timeframe)
+
+
+def _loaded(path: Path, raw: bytes, timeframe: str) -> CandleFile:
+    try:
+        content = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise InputError(f"{path}: is not text (byte {e.start}); it must be a candle store, JSON or CSV, the last two also gzipped") from e
     rows, above = _json_rows(path, content) if content.lstrip()[:1] in ("[", "{") else _csv_rows(path, content)
     return _Reader(path, timeframe, above).read(rows)
 
@@ -218,16 +227,14 @@ def _time(text: str) -> int:
     return ms
 
 
-def _content(path: Path) -> str:
+def _content(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
         if raw.startswith(_GZIP):
             raw = gzip.decompress(raw)
-        return raw.decode("utf-8-sig")
+        return raw
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise InputError(f"{path}: is not a whole gzip file ({e}); fetch it again") from e
-    except UnicodeDecodeError as e:
-        raise InputError(f"{path}: is not text (byte {e.start}); it must be a candle store, JSON or CSV, the last two also gzipped") from e
     except OSError as e:
         raise InputError(f"{path}: can't be read ({e.strerror or e}); it must be a file that you may read") from e
 
