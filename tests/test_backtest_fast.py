@@ -140,6 +140,19 @@ def test_a_candle_that_holds_stop_and_target_ends_the_trade_at_the_one_that_its_
     assert trade.entry_time == START + 3 * MINUTE
 
 
+@pytest.mark.parametrize(("cooldown", "entries"), [(0, [3, 5]), (1, [3, 6]), (2, [3])])
+def test_a_stop_that_fills_at_an_open_comes_before_the_check_at_that_open(cooldown: int, entries: list[int]) -> None:
+    prices = [(100, 100, 100, 100)] * 5 + [(97, 97, 97, 97)] * 4
+    o, h, low, c = (np.array(column, np.int64) * 10**8 for column in zip(*prices, strict=True))
+    bars = Bars("BTCUSDT", "1m", START + MINUTE * np.arange(9, dtype=np.int64), o, h, low, c, np.ones(9))
+    plan = Plan(D(1000), stop_loss_pct=D(1), take_profit_pct=None, cooldown_checks=cooldown)
+    quick, exact = both(Config(symbol=BTC, timeframe="1m", plan=plan), bars, Written([0, 0, 1, 0, 1, 1, 0, 0, 0]))
+    assert_equal(quick, exact)
+    assert [(t.entry_time - START) // MINUTE for t in exact.trades] == entries
+    assert exact.trades[0].exit_time == START + 5 * MINUTE
+    assert exact.trades[0].exit_price == 97
+
+
 def test_a_plain_plan_takes_the_fast_engine_and_anything_else_the_exact_one() -> None:
     bars = walk(7, 200, 0.003, 30_000 * 10**8, 1_000_000, False)
     strategy = Written(np.random.default_rng(3).choice([1, -1, 0], size=200).tolist())

@@ -179,7 +179,8 @@ class Driver:
         self.now = ms
         player = self.player
         player.set_now(ms)
-        self._book(ms)
+        if self._book(ms) and self._check != ms and _after(self._at, ms - 1) == ms:
+            self._check = ms  # the fill came first: this check sees what it left
         if ms >= self.end:
             player.close_all(self.task.last_tag, "the candles end here")
             self.over = True
@@ -198,11 +199,14 @@ class Driver:
             self._dirty_since = ms
         player.protect_if_due()
 
-    def _book(self, ms: int) -> None:
+    def _book(self, ms: int) -> bool:
+        """Tell the bot what the path did to its orders; whether it did something."""
+        booked = False
         while (met := self.market.advance(ms)) is not None:
             for update in met[1]:
                 self.player.executor.book(update)
-            self._dirty_since = met[0] - 1
+            self._dirty_since, booked = met[0] - 1, True
+        return booked
 
 
 def _after(times: list[int], ms: int) -> int | None:
