@@ -4,7 +4,8 @@ It takes its lock, beats, hears TERM, INT, HUP and USR1, and writes its last wor
 bot's own modules. `standin_N.json` in the home tells it how to misbehave:
 `before_lock` (exit code there), `after_lock` (exit code there), `crash` (exit code 1 with no
 last word, after the lock), `deaf` (ignores TERM and HUP), `hang` (never takes its lock),
-`checks` (checks completed, 1 unless told), `eat_mb` (so much memory it really uses).
+`checks` (checks completed, 1 unless told), `eat_mb` (so much memory it really uses), `says` (more
+fields of its status).
 """
 
 import os
@@ -65,7 +66,7 @@ def main() -> int:
         for command in sorted(files.path(f"data/commands/bot_{bot_id}").glob("*.json")):
             files.append_line(f"commands_{bot_id}.jsonl", files.read_any(str(command.relative_to(files.home))))
             command.unlink()
-        status.write(state="running", guard=guard, checks_completed=how.get("checks", 1))
+        status.write(state="running", guard=guard, checks_completed=how.get("checks", 1), **how.get("says", {}))
         woken.wait(0.2)
         woken.clear()
     del ballast

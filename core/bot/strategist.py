@@ -45,6 +45,7 @@ class Strategist:
         self.files = teller.files
         self._tries = 0
         self._question: Question | None = None  # asked, and its answer not used yet
+        self.recommended = ""  # the symbol that the last answer recommended
         self.providers: dict[str, series.Provider] = {}
 
     def open(self, settings: Settings, files: Files, symbol: Symbol, openers: Mapping[str, series.Opener]) -> None:
@@ -160,6 +161,7 @@ class Strategist:
             decided: Decision = answer
             return replace(decided, inputs=inputs)
         self.teller.status.clear("strategy")
+        self.recommended = str(answer.get("recommended_symbol") or "")
         signal = str(answer["signal"])
         free = self._free_quote(symbol) if signal == "BUY" and position.direction is None else None
         worth = Equity(None)

@@ -24,6 +24,7 @@ from core.bot.catchup import CatchUp
 from core.bot.desk import Desk
 from core.bot.execution import Executor
 from core.bot.feed import Feed
+from core.bot.following import Following
 from core.bot.guardian import Guardian
 from core.bot.hands import Hands
 from core.bot.journal import Journal
@@ -103,6 +104,7 @@ class Trader:
         self.strategist = Strategist(strategy, exchange, clock, self.teller) if strategy is not None else None
         self.guardian, self.desk, self.hands = Guardian(self), Desk(self), Hands(self)
         self.limits = GuardedBot(self)
+        self.following = Following(self)
         self.catchup = CatchUp(self)
         self.booking = Booking(self) if once and self.guard else None
         # A strategy's file may have set another precision when it was loaded; money is counted in this one.
@@ -485,6 +487,8 @@ class Trader:
         self.wallet.ask()
         self.guardian.ask_again()
         self.teller.checked(self.config, self.symbol, self.position, decision, why, price)
+        if self.strategist is not None and fresh:
+            self.following.heard(self.strategist.recommended)
         self.status.fields["checks_completed"] += 1
         self._record(decision, why, price, slot=slot)
 

@@ -30,6 +30,7 @@ FIELDS = (
     *("stop_loss_pct", "take_profit_pct", "cooldown_checks", "limits"),
     *("protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles"),
     *("max_spread_pct", "max_slippage_pct", "sizing_pct", "risk_pct", "max_entry"),
+    *("follow_recommended", "symbols"),
     *("live_since", "pot"),
 )
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "M": 28 * 86400}
@@ -131,6 +132,18 @@ def _limits(value: Any) -> dict[str, Any]:
     return {**guard_limits.check({k: v for k, v in whole.items() if k not in resources.NAMES}, beside=resources.NAMES), **machine}
 
 
+def _follow(value: Any) -> bool | str:
+    if not isinstance(value, bool) and value != "live":
+        raise ValueError('true, false, or "live" for a bot that trades real money')
+    return bool(value) if value != "live" else "live"
+
+
+def _symbols(value: Any) -> list[str]:
+    if not isinstance(value, list) or not 1 <= len(value) <= 100:
+        raise ValueError("a list of 1 to 100 symbols")
+    return [_SYMBOL(v) for v in value]
+
+
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
         raise ValueError("an object of names and values")
@@ -138,9 +151,10 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 _SHORT = _pattern(r"[a-z0-9_\-]{1,30}", "1 to 30 small letters, digits, - or _")
+_SYMBOL = _pattern(r"[A-Z0-9/_\-.]{1,30}", "a symbol such as BTCUSDT: 1 to 30 of A-Z, 0-9, / _ - .")
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "name": _name,
-    "symbol": _pattern(r"[A-Z0-9/_\-.]{1,30}", "a symbol such as BTCUSDT: 1 to 30 of A-Z, 0-9, / _ - ."),
+    "symbol": _SYMBOL,
     "strategy": _pattern(r"[a-z0-9_]{1,60}", "a strategy's key such as volatile: 1 to 60 small letters, digits or _"),
     "trade_amount": _decimal(None, "0", "1000000000000", " in the symbol's quote asset"),
     "exchange": _SHORT,
@@ -167,6 +181,8 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "max_spread_pct": _decimal(None, "0", "50", " percent"),
     "max_slippage_pct": _decimal(None, "0", "50", " percent"),
     "limits": _limits,
+    "follow_recommended": _follow,
+    "symbols": _symbols,
 }
 # What a person types before a bot trades real money. `confirm` comes with the request and is never kept.
 WORD = "LIVE"
@@ -224,6 +240,8 @@ def together(record: Mapping[str, Any]) -> None:
         problem = offset_problem(number(record["offset"]), record["timeframe"])
         if problem:
             raise InputError(problem)
+    if record.get("mode") == "live" and record.get("follow_recommended") is True:
+        raise InputError('follow_recommended: a bot that trades real money follows its strategy to other symbols only where this says "live"')
     problem = sizing_problem(record)
     if problem:
         raise InputError(problem)

@@ -20,6 +20,7 @@ from core.clock import wall_ms
 from core.config import Settings
 from core.errors import AlreadyRunning, BotyardError, Conflict, NotFound, SettingsError
 from core.fleet import locks, maintenance, records, state
+from core.fleet.following import Followers
 from core.fleet.health import exposed_bound_ms, late, stuck_bound_ms
 from core.fleet.keeper import Judge, Keeper
 from core.fleet.paper_unit import PaperUnit
@@ -85,6 +86,13 @@ class Yard:
         self._adopted = False
         self._written = float("-inf")
         self.workers = Workers()
+        self.followers = Followers(
+            files,
+            supervisor,
+            submit=lambda bot_id, job: self.workers.submit(f"bot_{bot_id}", 2, job),
+            tell=lambda record, text: self.tell(record, "followed", text, "info"),
+            monotonic=monotonic,
+        )
         self.recovery = Recovery(self)
         self.keeper = Keeper(files, supervisor, self.recovery, self._settings_now, judge=self._judge) if keeper else None
 
@@ -254,6 +262,8 @@ class Yard:
             return
         if own.get("checks_completed"):
             watch.completed()
+        if own.get("recommended"):
+            self.followers.look(record, pid, own)
         if watch.crashed and own.get("state") == "running":
             watch.crashed = False
             self.tell(record, "bot_back", f"runs again (process {pid})", "info")
