@@ -274,6 +274,9 @@ class Order:
     not_found_final_after_ms: int = 0
     trade: int = 0  # the position that it belongs to
     reason: str = ""
+    # Its fills that belong to trades that are closed by now: their trade ids, and the base asset they come to.
+    past: tuple[str, ...] = ()
+    past_quantity: Decimal = ZERO
 
     @property
     def client_id(self) -> str:

@@ -12,6 +12,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from core.account.claims import claims
 from core.bot import decisions, fold
 from core.bot.position import PositionStore, from_json, to_json
 from core.model import Fill, Order, OrderRequest, Position, Rules, Update, Venue
@@ -199,3 +200,42 @@ def test_stop_and_target_round_down_to_the_tick(direction: str) -> None:
     stop, target = decisions.levels(position, decisions.Plan(D(100)), RULES)
     assert stop is not None and target is not None
     assert stop % D("0.01") == 0 and target % D("0.01") == 0
+
+
+def outlived() -> tuple[Position, Fill, Fill]:
+    """An entry that has filled by half; that half was sold and its trade closed; the order still rests."""
+    first, second = fill("1", "a", "BUY", "0.5", "100", at=1), fill("3", "a", "BUY", "0.5", "100", at=3)
+    position = fold.tell(fold.begin(flat(), order("a")), Update("a", "PARTIALLY_FILLED", "7", D("0.5"), D(50), (first,)), 5)
+    position = fold.begin(position, order("b", "SELL", "exit"))
+    position = fold.tell(position, Update("b", "FILLED", "8", D("0.5"), D(55), (fill("2", "b", "SELL", "0.5", "110", at=2),)), 5)
+    return fold.settle(position, D(110), RULES), first, second
+
+
+@pytest.mark.parametrize("end", ["PARTIALLY_FILLED", "CANCELED", "FILLED"])
+@pytest.mark.parametrize("written", [False, True])
+def test_an_entry_that_outlives_the_trade_it_began_is_not_booked_twice(end: str, written: bool) -> None:
+    position, first, second = outlived()
+    assert position.direction is None and position.totals.trades == 1 and [o.client_id for o in position.orders] == ["a"]
+    assert not fold.lacks_fills(position, position.orders[0]), "nobody has to ask for what is booked"
+    if written:
+        position = from_json(loads(dumps(to_json(position))))
+    more = end != "CANCELED"
+    done = D(1) if more else D("0.5")
+    told = Update("a", end, "7", done, done * 100, (first, second) if more else (first,))
+    for _ in range(2):
+        position = fold.tell(position, told, 5)
+    assert position.quantity == (D("0.5") if more else 0) and position.dust == 0
+    assert [f.trade_id for f in position.unjournaled] == (["1", "2", "3"] if more else ["1", "2"])
+    assert [f.trade for f in position.fills] == ([2] if more else [])
+    assert [o.client_id for o in position.orders] == (["a"] if end == "PARTIALLY_FILLED" else [])
+
+
+def test_the_second_trade_that_an_entry_outlives_remembers_the_first(tmp_path: Path) -> None:
+    position, first, second = outlived()
+    position = fold.tell(position, Update("a", "PARTIALLY_FILLED", "7", D(1), D(100), (first, second)), 5)
+    position = fold.begin(position, order("c", "SELL", "exit"))
+    position = fold.settle(fold.tell(position, Update("c", "FILLED", "9", D("0.5"), D(55), (fill("4", "c", "SELL", "0.5", "110", at=4),)), 5), D(110), RULES)
+    assert position.totals.trades == 2 and position.orders[0].past == ("1", "3") and position.orders[0].past_quantity == 1
+    assert fold.tell(position, Update("a", "FILLED", "7", D(1), D(100), (second, first)), 5).orders == ()
+    Files(tmp_path).write_json("bot_1_position.json", to_json(position))
+    assert [c.unsettled for c in claims(Files(tmp_path), Venue())] == [False]

@@ -78,7 +78,8 @@ def _unsettled(position: Mapping[str, Any], order: Mapping[str, Any]) -> bool:
     """Its outcome is not known, or more was executed than the file has fills for."""
     if order["status"] == SENDING or order["status"] in TERMINAL:
         return True
-    booked = sum((Decimal(f["quantity"]) for f in position["fills"] if f["client_id"] == order["request"]["client_id"]), ZERO)
+    past = Decimal(order.get("past_quantity") or 0)  # booked in trades that are closed by now
+    booked = sum((Decimal(f["quantity"]) for f in position["fills"] if f["client_id"] == order["request"]["client_id"]), past)
     return Decimal(order["executed"]) != booked
 
 

@@ -270,7 +270,7 @@ class Executor:
 
     def valued(self, position: Position, fills: tuple[Fill, ...]) -> tuple[Fill, ...]:
         """Fills with the worth of a fee in a third coin, which profit needs. Where no price can be had they are booked without."""
-        known = {f.trade_id for f in position.fills}
+        known = {f.trade_id for f in position.fills} | {t for o in position.orders for t in o.past}
         third = {f.fee_asset for f in fills if f.fee and f.trade_id not in known} - {position.base, position.quote}
         prices: dict[str, Decimal] = {}
         for asset in sorted(third):
@@ -403,7 +403,7 @@ class Executor:
             self.exchange.order(order.request.symbol, order.client_id)
             return True
         except OrderNotFound:
-            known = {f.trade_id for f in self.position.fills}
+            known = {f.trade_id for f in self.position.fills} | set(order.past)
         try:
             return any(f.trade_id not in known for f in self.exchange.fills(order.request.symbol, order_id=order.order_id))
         except OrderNotFound:

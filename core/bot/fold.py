@@ -3,7 +3,8 @@
 `tell` may be called with the same update twice, with fills one by one or all at once, and
 in any order: the position that comes out is the same. An order stays in the position until
 it is terminal *and* all its fills are known; what is told of it afterwards changes nothing.
-A fill is known by the exchange's trade id.
+A fill is known by the exchange's trade id. An entry that fills in part may outlive the trade
+that it began: what of it was booked there it remembers itself (`Order.past`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ _ENTERING = ("entry", "safety")
 
 
 def known_fills(position: Position, order: Order) -> Decimal:
-    """Base asset of the order's fills that the position holds."""
-    return sum((f.quantity for f in position.fills if f.client_id == order.client_id), ZERO)
+    """Base asset of the order's fills that are booked, in the open trade or in closed ones."""
+    return sum((f.quantity for f in position.fills if f.client_id == order.client_id), order.past_quantity)
 
 
 def complete(position: Position, order: Order) -> bool:
@@ -50,7 +51,7 @@ def tell(position: Position, update: Update, wall_ms: int) -> Position:
     if order is None:
         return position  # over and booked, or not ours
     order = _merge(order, update)
-    known = {(f.trade_id, f.client_id) for f in position.fills}
+    known = {(f.trade_id, f.client_id) for f in position.fills} | {(trade_id, order.client_id) for trade_id in order.past}
     news = tuple(
         replace(
             f, client_id=order.client_id, order_id=f.order_id or order.order_id, role=order.role, tag=order.tag, trade=order.trade, wall_ms=f.wall_ms or wall_ms
@@ -168,5 +169,12 @@ def write_off(position: Position) -> Position:
         protection="bot",
         totals=totals,
         opened_ms=None,
-        orders=tuple(replace(o, trade=position.trade + 1) for o in position.orders),
+        orders=tuple(_outliving(position, o) for o in position.orders),
     )
+
+
+def _outliving(position: Position, order: Order) -> Order:
+    """An order that stays open when the trade closes: it belongs to the next one, and knows what was booked in this one."""
+    own = [f for f in position.fills if f.client_id == order.client_id]
+    quantity = sum((f.quantity for f in own), order.past_quantity)
+    return replace(order, trade=position.trade + 1, past=(*order.past, *(f.trade_id for f in own)), past_quantity=quantity)

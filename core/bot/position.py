@@ -150,7 +150,8 @@ def _fill(value: dict[str, Any]) -> Fill:
 
 def _order(value: dict[str, Any]) -> Order:
     request = OrderRequest(**{**value["request"], **{k: _maybe(value["request"].get(k)) for k in _REQUEST_MONEY}})
-    return Order(**{**value, "request": request, "executed": _money(value["executed"]), "executed_quote": _money(value["executed_quote"])})
+    money = {k: _money(value.get(k, 0)) for k in ("executed", "executed_quote", "past_quantity")}
+    return Order(**{**value, **money, "request": request, "past": tuple(str(t) for t in value.get("past") or ())})
 
 
 class PositionStore:
