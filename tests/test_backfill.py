@@ -310,7 +310,7 @@ class Few:
     venue = LIVE
 
     def __init__(self, *troubles: Exception, speed: float = 0.0):
-        self.troubles, self.asked, self.speed = list(troubles), 0, speed
+        self.troubles, self.asked, self.speed, self.cut = list(troubles), 0, speed, 0
 
     def time(self):
         from core.exchange import TimeReading
@@ -321,7 +321,9 @@ class Few:
         self.asked += 1
         if self.troubles:
             raise self.troubles.pop(0)
-        rows = [row(i) for i in range(13) if symbol == "AAAUSDT"]
+        cut = self.cut if limit > 2 else 0
+        self.cut -= cut > 0
+        rows = [row(i) for i in range(13) if symbol == "AAAUSDT" and not (cut and 3 <= i <= 8)]
         return Candles(symbol, timeframe, [r for r in rows if r[0] >= start_ms][:limit] if start_ms is not None else rows[-limit:])
 
 
@@ -336,6 +338,15 @@ def test_a_ban_is_waited_out_and_failures_end_after_eight_in_a_row(tmp_path):
         Backfill(Few(*[Unavailable("down")] * 9), store, sleep=slept.append).plan("AAAUSDT", "1m")  # type: ignore[arg-type]
     with pytest.raises(NotFound, match="no closed 1m candle of BBB"):
         Backfill(Few(), store).plan("BBB", "1m")  # type: ignore[arg-type]
+    store.close()
+
+
+def test_what_one_answer_lacks_is_asked_for_again_before_it_is_called_missing(tmp_path):
+    store, exchange = CandleStore(tmp_path / "h.db"), Few()
+    exchange.cut = 1  # the first page comes without six candles
+    backfill = Backfill(exchange, store)  # type: ignore[arg-type]
+    backfill.run(backfill.plan("AAAUSDT", "1m"))
+    assert list(store.rows(LIVE, "AAAUSDT", "1m")) == [row(i) for i in range(12)] and store.holes(LIVE, "AAAUSDT", "1m") == []
     store.close()
 
 

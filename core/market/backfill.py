@@ -95,8 +95,9 @@ class Backfill:
         """Fetch what is missing, the newest first. Raises Unavailable after eight failures in a row, and what the exchange refuses for good."""
         for first, last in pages(task.unknown, task.timeframe):
             began, number = self._monotonic(), count(first, last, task.timeframe)
-            told = self._rows(task.symbol, task.timeframe, number, first)
-            rows = [row for row in told if first <= int(row[0]) <= last]
+            rows = self._page(task, number, first, last)
+            if len(rows) < number:  # an answer may be cut short by an exchange that is unwell: what two of them lack is believed
+                rows = list({int(row[0]): row for row in (*rows, *self._page(task, number, first, last))}.values())
             lacking = missing(rows, first, last, task.timeframe, task.now_ms)
             self._store.fill(self._exchange.venue, task.symbol, task.timeframe, rows, task.now_ms, lacking)
             task.fetched += number
@@ -107,6 +108,9 @@ class Backfill:
             left = self._pace - (self._monotonic() - began)
             if left > 0:
                 self._sleep(left)
+
+    def _page(self, task: Task, number: int, first: int, last: int) -> list[KlineRow]:
+        return [row for row in self._rows(task.symbol, task.timeframe, number, first) if first <= int(row[0]) <= last]
 
     def _rows(self, symbol: str, timeframe: str, limit: int, start_ms: int | None) -> Sequence[KlineRow]:
         return self._asked(lambda: self._exchange.candles(symbol, timeframe, limit, start_ms).rows)
