@@ -19,7 +19,7 @@ from core.bot import setup
 from core.bot.journal import Journal, fills_name
 from core.bot.trader import Trader
 from core.errors import OutcomeUnknown, SettingsError, Unavailable
-from core.model import Decision, Intent, OrderRequest, Update
+from core.model import Balance, Decision, Intent, OrderRequest, Update
 from core.storage import Files
 from strategies.base import Strategy
 
@@ -155,6 +155,24 @@ def test_strict_pots_never_leave_a_position_unwatched(tmp_path: Path, clock: toy
     assert held.position.direction is None
     with pytest.raises(SettingsError, match="STRICT_POTS"):
         again(False).start()
+
+
+def test_a_start_that_holds_coins_waits_for_no_word_about_pots_and_is_tried_again_after_a_second(
+    tmp_path: Path, clock: toy.StepClock, exchange: toy.ToyExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bot = trader(tmp_path, clock, exchange, Script(["BUY"]))
+    bot.start()
+    run_checks(bot, clock, 1)
+
+    def away() -> dict[str, Balance]:
+        raise Unavailable("the account can't be read")
+
+    monkeypatch.setattr(exchange, "balances", away)
+    assert trader(tmp_path, clock, exchange, Script([])).start(), "only the next entries' pots can't be compared"
+    exchange.broken = True
+    held, flat = trader(tmp_path, clock, exchange, Script([])), trader(tmp_path, clock, exchange, Script([]), bot_id=2)
+    assert not held.start() and not flat.start()
+    assert (held.retry_wall["start"] - clock.now, flat.retry_wall["start"] - clock.now) == (1000, 5000)
 
 
 def test_a_damaged_status_file_keeps_no_bot_from_starting(tmp_path: Path, clock: toy.StepClock, exchange: toy.ToyExchange) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, setcontext
 from typing import Any
@@ -61,6 +62,7 @@ RETRY_MS = {
     "booking": 1000,
     "guards": 1000,
 }
+OPEN_RETRY_MS = 1000  # a start that failed while something is open: nobody watches it until then
 RULES_AGE_MS = 3_600_000
 LONGEST_EXIT_PAUSE_MS = 60_000
 
@@ -196,11 +198,15 @@ class Trader:
             if self._alarm:
                 self.teller.warn("rights", self._alarm, config, symbol, "risk")
             ledger.ensure_baseline(self.files, self.exchange)
-            self._compare_pots(symbol)
+            if found is None or found.idle:
+                self._compare_pots(symbol)
+            else:
+                with suppress(ExchangeError):  # a word about the next entries keeps nobody from watching a stop
+                    self._compare_pots(symbol)
         except AccessRefused:
             raise
         except ExchangeError as e:
-            self._failed("start", e)
+            self._failed("start", e, OPEN_RETRY_MS if found is not None and not found.idle else None)
             return False
         position = self.store.adopt(config.bot_id, self.exchange.venue, symbol.name, symbol.base, symbol.quote)
         if self.strategy is not None and position.idle and position.strategy != self.strategy.ref():
@@ -310,9 +316,9 @@ class Trader:
             # A warning goes when what raised it works again: cleared by anything else it would be told anew each time.
             self.status.clear(what, *(kind for kind, raised in self._raised_by.items() if raised == what))
 
-    def _failed(self, what: str, e: ExchangeError) -> None:
+    def _failed(self, what: str, e: ExchangeError, pause_ms: int | None = None) -> None:
         now = self.clock.wall_ms()
-        pause = RETRY_MS[what]
+        pause = pause_ms or RETRY_MS[what]
         if isinstance(e, RateLimited):
             pause = max(pause, int(e.retry_after_s * 1000))
             if not isinstance(e, BudgetSpent):  # our own budget holds this one back: what is more urgent may still go
