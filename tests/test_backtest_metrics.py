@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.backtest import metrics
+from core.backtest import metrics, report
+from core.market.bars import Bars
 from core.storage import dumps
 from tests import market_data
 from tests.backtest_help import HOUR, START, bars_of, golden_result, result, trade
@@ -126,6 +127,17 @@ def test_buy_and_hold_pays_the_same_fee_and_counts_from_the_first_traded_candle(
     assert found.buy_hold_pct == pytest.approx((1.5 * 0.99 * 0.99 - 1) * 100)
     assert found.buy_hold_max_drawdown_pct == pytest.approx(25)
     assert metrics.of(made).buy_hold_pct is None
+
+
+def test_nobody_holds_through_a_redenomination() -> None:
+    bars = bars_of([1, 2, 3, 4])
+    prices = (column * np.array([1, 1, 1000, 1000]) for column in (bars.open, bars.high, bars.low, bars.close))
+    jumped = Bars(bars.symbol, bars.timeframe, bars.open_ms, *prices, bars.volume)
+    made = result([1000.0] * 4)
+    assert metrics.of(made, bars).buy_hold_pct is not None
+    assert metrics.of(made, jumped).buy_hold_pct is None and metrics.of(made, jumped).buy_hold_max_drawdown_pct is None
+    assert "nobody could trade" in report.notes(made, jumped)[0] and "3000.00000000" not in report.notes(made, bars)[0]
+    assert [e[3] for e in report.chart_data(made, jumped)["equity"]] == [None] * 4
 
 
 def test_months_follow_the_utc_calendar_and_multiply_to_the_whole() -> None:

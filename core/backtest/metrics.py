@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.backtest.result import Result, Trade
+from core.backtest.tape import jumps
 from core.market import timeframes
 from core.model import ZERO
 
@@ -87,7 +88,7 @@ class Metrics:
 
 def of(result: Result, bars: Bars | None = None) -> Metrics:
     """All figures of a run; `bars` (the candles that were traded, warm-up included or not) are for buy-and-hold."""
-    config, trades = result.config, result.trades
+    config, trades = result.config, list(result.trades)  # made once: the engine may make each when it is asked for
     opened, value = np.asarray(result.equity.open_ms, np.int64), np.asarray(result.equity.value, np.float64)
     cash = float(config.cash)
     closed = close_times(opened, config.timeframe)
@@ -289,12 +290,13 @@ def exposure_pct(trades: list[Trade], start: int | None, end: int | None) -> flo
 def buy_and_hold(result: Result, bars: Bars | None) -> tuple[float | None, float | None]:
     """Return and maximum drawdown, both in percent, of all cash put in at the first traded candle's open and sold at the last close.
 
-    It pays the same fee and slippage on both sides, so that the comparison is fair to it and to us."""
+    It pays the same fee and slippage on both sides, so that the comparison is fair to it and to us.
+    None where the candles jump as no trade could: nobody held through a redenomination at these prices."""
     opened = result.equity.open_ms
     if bars is None or not len(opened):
         return None, None
     traded = bars.slice(int(opened[0]), int(opened[-1]) + 1)
-    if not len(traded) or traded.open[0] <= 0:
+    if not len(traded) or traded.open[0] <= 0 or len(jumps(traded)):
         return None, None
     fee, slip = float(result.config.fee_pct) / 100, float(result.config.slippage_pct) / 100
     worth = traded.close / float(traded.open[0]) / (1 + slip) * (1 - fee)

@@ -22,6 +22,8 @@ import numpy as np
 from core.backtest import metrics
 from core.backtest.metrics import Metrics
 from core.backtest.result import Config, Result, Trade
+from core.backtest.tape import jumps
+from core.market.bars import price_text
 from core.model import plain
 from core.storage import dumps
 
@@ -69,7 +71,13 @@ def notes(result: Result, bars: Bars) -> list[str]:
     """What a reader must know before believing the figures: the engine's warnings, gaps, what was assumed."""
     found = list(result.warnings)
     opened = result.equity.open_ms
-    gaps = bars.slice(int(opened[0]), int(opened[-1]) + 1).gaps() if len(opened) else []
+    traded = bars.slice(int(opened[0]), int(opened[-1]) + 1) if len(opened) else bars.cut(0, 0)
+    for at in jumps(traded).tolist():
+        found.append(
+            f"At {utc(int(traded.open_ms[at]))} the price jumped from {price_text(int(traded.close[at - 1]))} to {price_text(int(traded.open[at]))}, "
+            "which nobody could trade: what lies before and after was traded apart, and there is no buy and hold to compare with."
+        )
+    gaps = traded.gaps()
     if gaps:
         told = ", ".join(f"{utc(g.first_ms)} ({g.missing})" for g in sorted(gaps, key=lambda g: -g.missing)[:TOLD_GAPS])
         more = f", and {len(gaps) - TOLD_GAPS} more" if len(gaps) > TOLD_GAPS else ""
@@ -202,7 +210,7 @@ def chart_data(result: Result, bars: Bars) -> dict[str, Any]:
     falls = metrics.drawdowns_pct(value, cash)
     starts, ends = _buckets(len(value))
     hold = shown.close / float(shown.open[0]) * cash if len(shown) and shown.open[0] else np.empty(0)
-    same = len(hold) == len(value)
+    same = len(hold) == len(value) and not len(jumps(shown))
     equity = [
         [int(opened[a]) // 1000, _round(value[b]), _round(-falls[a : b + 1].max()), _round(hold[b]) if same else None]
         for a, b in zip(starts, ends, strict=True)
