@@ -24,11 +24,14 @@ if __name__ == "__main__":
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.backtest import arguments as words
 from core.backtest import prepare
+from core.errors import InputError
+from core.market.candle_files import is_store
 
 if TYPE_CHECKING:
     from strategies.base import Strategy
@@ -44,6 +47,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     files = main.add_argument_group("what comes out")
     files.add_argument("--report", type=Path, metavar="FILE.html", help="write a report that needs no network")
     files.add_argument("--csv", type=Path, metavar="FILE", help="write the trades")
+    several = main.add_argument_group("several symbols: --symbol BTCUSDT,ETHUSDT")
+    several.add_argument("--pot", choices=("each", "one"), default="each", help="the cash for each of them, or once for all, in equal parts (each)")
     honest = main.add_argument_group("is it honest")
     honest.add_argument("--check-lookahead", action="store_true", help="do signals change when the future is cut off? (runs no backtest)")
     honest.add_argument("--check-warmup", action="store_true", help="how many candles does it really need? (runs no backtest)")
@@ -59,6 +64,8 @@ def main(argv: Sequence[str]) -> int:
 
 def work(given: argparse.Namespace) -> int:
     wanted = words.wanted_of(given)
+    if "," in wanted.symbol:
+        return _several(given, wanted)
     prepared = prepare.prepare(wanted)
     if given.check_lookahead or given.check_warmup:
         return _honesty(given, wanted, prepared)
@@ -90,6 +97,55 @@ def work(given: argparse.Namespace) -> int:
         if path:
             print(f"written: {path}")
     return words.OK
+
+
+def _several(given: argparse.Namespace, wanted: prepare.Wanted) -> int:
+    """The same on each of several symbols, and what it comes to together."""
+    from core.backtest import metrics, report, several
+    from core.storage import dumps
+
+    names = [name for name in wanted.symbol.split(",") if name]
+    if len(set(names)) != len(names) or given.check_lookahead or given.check_warmup:
+        raise InputError("several symbols: name each once, and check a strategy's honesty on one of them")
+    if given.data and not given.data.is_dir() and len(names) > 1 and not is_store(given.data):
+        raise InputError(f"several symbols need a folder of candle files or a store; {given.data} is one file")
+    prepared = [prepare.prepare(replace(wanted, symbol=name)) for name in names]
+    progress = words.Progress("backtesting")
+    results = several.run(prepared, given.pot, progress)
+    progress.done()
+    whole = several.total(results, [p.bars for p in prepared])
+    figures, parts = metrics.of(whole), [metrics.of(r, p.bars) for r, p in zip(results, prepared, strict=True)]
+    notes = {p.config.symbol.name: report.notes(r, p.bars) for r, p in zip(results, prepared, strict=True)}
+    if given.report:
+        for r, p, f in zip(results, prepared, parts, strict=True):
+            path = given.report.with_stem(f"{given.report.stem}-{p.config.symbol.name}")
+            report.write(path, report.html_text(r, p.bars, f))
+            print(f"written: {path}", file=sys.stderr)
+    if given.csv:
+        report.write(given.csv, report.csv_text(whole.trades))
+    if given.json:
+        symbols = {r.config.symbol.name: report.summary(r, f, notes[r.config.symbol.name]) for r, f in zip(results, parts, strict=True)}
+        print(dumps({"schema": report.SCHEMA, "pot": given.pot, "metrics": figures.describe(), "symbols": symbols}))
+        return words.OK
+    quote = whole.config.symbol.quote
+    print(f"{whole.config.strategy.key} on {', '.join(names)} {whole.config.timeframe}, " + ("one pot each" if given.pot == "each" else "one pot"))
+    rows = [report.figure_rows(f, quote) for f in (figures, *parts)]
+    shown = [i for i, (name, _) in enumerate(rows[0]) if name in _COMPARED]
+    width = max(len(rows[0][i][0]) for i in shown)
+    columns = [["together", *(rows[0][i][1] for i in shown)], *([n, *(row[i][1] for i in shown)] for n, row in zip(names, rows[1:], strict=True))]
+    widths = [max(map(len, column)) for column in columns]
+    for line, name in enumerate(["", *(rows[0][i][0] for i in shown)]):
+        print(f"  {name:<{width}}  " + "  ".join(column[line].rjust(w) for column, w in zip(columns, widths, strict=True)))
+    for name, said in notes.items():
+        for note in said:
+            print(f"! {name}: {note}")
+    return words.OK
+
+
+_COMPARED = (
+    *("Final equity", "Return", "Buy and hold", "CAGR", "Sharpe", "Sortino", "Calmar", "Maximum drawdown", "Trades", "Win rate", "Profit factor"),
+    *("Best trade", "Worst trade", "Average trade", "Time in the market", "Fees"),
+)
 
 
 def _honesty(given: argparse.Namespace, wanted: prepare.Wanted, prepared: prepare.Prepared) -> int:
