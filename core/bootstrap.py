@@ -12,7 +12,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV_PYTHON = os.path.join(ROOT, ".venv", "bin", "python")
-NEEDED = ("simplejson", "dotenv", "aiohttp", "binance", "flask", "waitress", "pandas", "numpy", "ta")
+NEEDED = ("simplejson", "dotenv", "aiohttp", "binance", "flask", "waitress", "pandas", "numpy", "ta", "yaml")
 _MARK = "BOTYARD_IN_VENV"  # set for the second try, so that there is never a third
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # a strategy that needs neither must not pay for their import
 KLINE_LIMIT = 100  # the setting's default, for a strategy that is built without settings
 SIGNAL_NAMES = {1: "BUY", -1: "SELL", 0: "HOLD"}
 SIZE_STEP = Decimal("0.01")  # sizes are counted in hundredths: a last binary digit must not make two entries of one
+PERCENTS = {"stop_loss_pct": Decimal(99), "take_profit_pct": Decimal(10000)}  # what a strategy may declare beside its signals, at most
 COLUMNS = ("open_time", "open", "high", "low", "close", "volume")
 
 
@@ -177,7 +178,9 @@ def rows_of(candles: pd.DataFrame) -> list[KlineRow]:
 class Strategy:
     """What every strategy is. Override `signals`, `analyze` or `decide`, and declare what you need.
 
-    `timeframe` None means: whatever the bot's record or the settings say. `warmup` is the
+    `timeframe`, `stop_loss_pct` and `take_profit_pct` (of 100, 0: none) None mean: whatever the bot's
+    record or the settings say; declared, they count where the record is null. `symbol` is what it
+    was made for, a proposal. `warmup` is the
     number of closed candles below which it must not be asked; None means KLINE_LIMIT.
     `needs` names the series it reads (such as "fear_greed"). `self.p` holds the parameters.
     """
@@ -187,6 +190,9 @@ class Strategy:
     description: ClassVar[str] = ""
     params: ClassVar[Sequence[Param]] = ()
     timeframe: str | None = None
+    symbol: str | None = None
+    stop_loss_pct: Decimal | None = None
+    take_profit_pct: Decimal | None = None
     wants_open_candle: bool = False
     needs: tuple[str, ...] = ()
     manages_position: bool = False
@@ -230,6 +236,17 @@ class Strategy:
     def candles_needed(self, kline_limit: int | None = None) -> int:
         """How many of the last closed candles it is handed (all, where there are fewer)."""
         return max(kline_limit or self.kline_limit, self.warmup or 0)
+
+    def percent(self, name: str) -> Decimal | None:
+        """What it declares for `stop_loss_pct` or `take_profit_pct`; None: nothing. StrategyError where that is none."""
+        declared, most = getattr(self, name), PERCENTS[name]
+        if declared is None:
+            return None
+        try:
+            found: Decimal = Param(name, Decimal, None, Decimal(0), most).check(declared)
+        except ValueError as e:
+            raise StrategyError(f"strategy {self.name}: {name} {e}") from None
+        return found
 
     def ref(self) -> StrategyRef:
         """What positions and decisions remember of it."""
@@ -434,7 +451,8 @@ class PlainStrategy(Strategy):
         self.values = MappingProxyType(check_params(cls, params))
         self.p = SimpleNamespace(**self.values)
         self.kline_limit, self.version = KLINE_LIMIT, ""
-        self.timeframe = getattr(cls, "timeframe", None)
+        self.timeframe, self.symbol = getattr(cls, "timeframe", None), getattr(cls, "symbol", None)
+        self.stop_loss_pct, self.take_profit_pct = getattr(cls, "stop_loss_pct", None), getattr(cls, "take_profit_pct", None)
         self.wants_open_candle = bool(getattr(cls, "wants_open_candle", False))
         self.needs = tuple(getattr(cls, "needs", ()))
         try:

@@ -1,9 +1,10 @@
-"""Finds the strategies: every file whose name ends in `_strategy.py`. Owns no file.
+"""Finds the strategies: every file whose name ends in `_strategy.py`, and every `.yaml` and `.yml`. Owns no file.
 
 Looks in this folder and, where it is given, in an extra one (BOTYARD_HOME/strategies). A
 file is executed only when somebody asks for its strategy, or for all of them, so that a
 bot doesn't load what only another bot's strategy needs. What a file's key can be is read
-from its text beforehand. A broken file is named and keeps no other from loading.
+from its text beforehand. A broken file is named and keeps no other from loading. What a
+YAML file may hold is told in strategies/declaration.py.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from strategies.base import KLINE_LIMIT, PlainStrategy, Strategy
 
 FOLDER = Path(__file__).resolve().parent
 ENDING = "_strategy.py"
+DECLARED = (".yaml", ".yml")
+MOST_BYTES = 1_000_000  # of a file; a strategy's text is far shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,9 @@ class Entry:
             "description": self.description,
             "params": [p.describe() for p in getattr(self.cls, "params", ())],
             "timeframe": example.timeframe,
+            "symbol": example.symbol,
+            "stop_loss_pct": example.percent("stop_loss_pct"),
+            "take_profit_pct": example.percent("take_profit_pct"),
             "warmup": example.warmup,
             "manages_position": example.manages_position,
             "version": self.version,
@@ -82,17 +88,23 @@ class _File:
         self.entry: Entry | None = None
         self.tried = False
         self.source = b""
-        self.own_key = path.name.removesuffix(ENDING)
+        self.own_key = self._own_key()
         self.keys: set[str] | None = {self.own_key}  # None: only executing it can tell
         try:
+            if path.stat().st_size > MOST_BYTES:
+                raise StrategyError(f"it has {path.stat().st_size} bytes; a strategy has at most {MOST_BYTES}")
             self.source = path.read_bytes()
-            self._foresee(ast.parse(self.source))
-        except (OSError, SyntaxError, ValueError, RecursionError) as e:
+            self._foresee()
+        except (OSError, SyntaxError, ValueError, RecursionError, StrategyError) as e:
             self.reason = _short(e)
         self.version = hashlib.sha256(self.source).hexdigest()[:12]
 
-    def _foresee(self, tree: ast.Module) -> None:
-        for node in [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]:
+    def _own_key(self) -> str:
+        return self.path.name.removesuffix(ENDING)
+
+    def _foresee(self) -> None:
+        """Find the keys that the file may turn out to have; what it raises says why the file is broken."""
+        for node in [n for n in ast.walk(ast.parse(self.source)) if isinstance(n, ast.ClassDef)]:
             # (A helper, which begins with _, is no strategy; one that inherits from it is seen by its own bases.)
             if not node.name.startswith("_") and any(getattr(b, "id", getattr(b, "attr", "")) not in ("Strategy", "object") for b in node.bases):
                 self.keys = None  # it may inherit a key
@@ -113,7 +125,7 @@ class _File:
             return
         self.tried = True
         try:
-            cls = _strategy_class(self._module())
+            cls = self._class()
             key = getattr(cls, "key", "") or self.own_key
             if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", key):
                 raise StrategyError(f"its key must be 1 to 60 letters, digits, _ . or -, not {key!r}")
@@ -122,6 +134,9 @@ class _File:
             self.entry = entry
         except (Exception, SystemExit) as e:  # noqa: BLE001 - a person's file may do anything; it is named, others go on
             self.reason = _short(e)
+
+    def _class(self) -> type:
+        return _strategy_class(self._module())
 
     def _module(self) -> types.ModuleType:
         home = "strategies" if self.path.parent == FOLDER else "botyard_own_strategies"
@@ -143,6 +158,23 @@ class _File:
                 sys.modules.pop(name, None)
             raise
         return module
+
+
+class _Declared(_File):
+    """A YAML file. The reader of YAML and the indicators are loaded only when its strategy is asked for."""
+
+    def _own_key(self) -> str:
+        return self.path.stem
+
+    def _foresee(self) -> None:
+        if b"key" in self.source:
+            told = re.findall(rb"(?m)^key:[ ]+([A-Za-z0-9_.-]+)[ ]*\r?$", self.source)
+            self.keys = {told[0].decode()} if len(told) == 1 and self.source.count(b"key") == 1 else None
+
+    def _class(self) -> type:
+        from strategies import declared
+
+        return declared.make(self.source, self.path.stem)
 
 
 def _short(error: BaseException) -> str:
@@ -247,4 +279,10 @@ def load(folder: str | Path | None = None) -> StrategyRegistry:
     folders = [FOLDER]
     if folder is not None and Path(folder).resolve() != FOLDER:
         folders.append(Path(folder).resolve())
-    return StrategyRegistry([_File(p) for f in folders if f.is_dir() for p in sorted(f.glob("*" + ENDING)) if p.is_file()])
+    return StrategyRegistry([file for f in folders if f.is_dir() for file in _files(f)])
+
+
+def _files(folder: Path) -> list[_File]:
+    """Those in Python first. What begins with a dot is an editor's, not a strategy."""
+    found = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
+    return [_File(p) for p in found if p.name.endswith(ENDING)] + [_Declared(p) for p in found if p.suffix in DECLARED]

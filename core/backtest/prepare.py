@@ -58,8 +58,8 @@ class Wanted:
     fee_mode: str = "received"
     slippage_pct: Decimal = Decimal(0)
     filters: bool = True
-    stop_loss_pct: Decimal = Decimal(2)  # 0: none
-    take_profit_pct: Decimal = Decimal(5)  # 0: none
+    stop_loss_pct: Decimal | None = None  # 0: none; None: what the strategy declares, else 2
+    take_profit_pct: Decimal | None = None  # 0: none; None: what the strategy declares, else 5
     trailing_stop_pct: Decimal | None = None
     trailing_activation_pct: Decimal | None = None
     break_even_pct: Decimal | None = None
@@ -136,6 +136,13 @@ def configure(wanted: Wanted, strategy: Strategy, symbol: Symbol, timeframe: str
     return made
 
 
+def exit_pct(wanted: Wanted, strategy: Strategy, name: str) -> Decimal:
+    """The stop or target that counts: the one asked for, else the strategy's, else the setting's default. 0: none."""
+    asked: Decimal | None = getattr(wanted, name)
+    told = strategy.percent(name) if asked is None else asked
+    return DEFAULT_PCT[name] if told is None else told
+
+
 def _config(wanted: Wanted, strategy: Strategy, symbol: Symbol, timeframe: str, amount: Decimal) -> Config:
     return Config(
         symbol=symbol,
@@ -144,8 +151,8 @@ def _config(wanted: Wanted, strategy: Strategy, symbol: Symbol, timeframe: str, 
         plan=Plan(
             trade_amount=amount,
             sizing=wanted.sizing,
-            stop_loss_pct=wanted.stop_loss_pct or None,
-            take_profit_pct=wanted.take_profit_pct or None,
+            stop_loss_pct=exit_pct(wanted, strategy, "stop_loss_pct") or None,
+            take_profit_pct=exit_pct(wanted, strategy, "take_profit_pct") or None,
             cooldown_checks=wanted.cooldown_checks,
             protection=wanted.protection,
             trailing_stop_pct=wanted.trailing_stop_pct or None,
@@ -168,6 +175,7 @@ def _config(wanted: Wanted, strategy: Strategy, symbol: Symbol, timeframe: str, 
     )
 
 
+DEFAULT_PCT = {"stop_loss_pct": Decimal(2), "take_profit_pct": Decimal(5)}  # the settings' defaults
 _MOST_PCT = {
     "stop_loss_pct": Decimal(99),
     "take_profit_pct": Decimal(10000),

@@ -16,7 +16,7 @@ from core.account.limits import Limits, of_record
 from core.bot import schedule
 from core.bot.decisions import ENTRY_COST_PCT, NO_STOP, PROTECTIONS, SIZINGS, Plan
 from core.config import TIMEFRAMES, Settings
-from core.errors import SettingsError
+from core.errors import SettingsError, StrategyError
 from core.exchange import live_problem, venue_problems
 from core.model import MODES, Mode
 from strategies.base import Strategy
@@ -81,6 +81,15 @@ def build(
     elif strategy is not None and (unagreed := live_problem({**record, "id": bot_id})):
         problems.append(unagreed)  # a guard only gets out, it needs nobody's consent
 
+    def declared(field: str, setting: Decimal) -> Decimal:
+        """What counts where the record is null: the strategy's declaration, else the setting. 0: none wanted."""
+        try:
+            found = strategy.percent(field) if strategy is not None else None
+        except StrategyError as e:
+            problems.append(str(e))
+            found = None
+        return setting if found is None else found
+
     def number(field: str, fallback: Decimal | None) -> Decimal | None:
         value = record.get(field)
         return fallback if value is None else Decimal(str(value))
@@ -93,7 +102,7 @@ def build(
     sizing = record.get("sizing") or "compound"
     if sizing not in SIZINGS:
         problems.append(f"sizing: {sizing!r} must be one of {', '.join(SIZINGS)}")
-    stop_loss_pct = number("stop_loss_pct", settings.stop_loss_pct)
+    stop_loss_pct = number("stop_loss_pct", declared("stop_loss_pct", settings.stop_loss_pct))
     for kind, field in (("equity", "sizing_pct"), ("risk", "risk_pct")):
         if sizing == kind and not number(field, None):
             problems.append(f"{field}: sizing {kind} needs it; set it above 0, to 100 at most")
@@ -125,7 +134,7 @@ def build(
             trade_amount=trade_amount,
             sizing=sizing,
             stop_loss_pct=stop_loss_pct,
-            take_profit_pct=number("take_profit_pct", settings.take_profit_pct),
+            take_profit_pct=number("take_profit_pct", declared("take_profit_pct", settings.take_profit_pct)),
             cooldown_checks=1 if cooldown is None else int(cooldown),
             protection=guarded_by,
             trailing_stop_pct=number("trailing_stop_pct", None),
