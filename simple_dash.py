@@ -35,7 +35,7 @@ from flask import Flask, Response, g, redirect, request, session  # noqa: E402
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge  # noqa: E402
 
 from core.config import Settings, load  # noqa: E402
-from core.dash import account, hands, inputs  # noqa: E402
+from core.dash import account, backtests, hands, inputs  # noqa: E402
 from core.dash.board import Board  # noqa: E402
 from core.dash.gate import ANY_ADDRESS, Gate, Refusal, secret_key  # noqa: E402
 from core.dash.market import MakeClient, Market, Unreachable, binance  # noqa: E402
@@ -52,6 +52,11 @@ STATIC = ROOT / "core" / "dash" / "static"
 LIBRARIES = ("chart.umd.min.js", "lightweight-charts.standalone.production.js")
 STOP_TIMEOUT_S = 15
 SESSION_HOURS = 12
+# A backtest's report: its own scripts and styles, an origin of its own, no network, no form, and nothing of the page that opened it.
+REPORT_POLICY = (
+    "sandbox allow-scripts allow-popups allow-popups-to-escape-sandbox; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 # --- answers -------------------------------------------------------------------------
 
@@ -166,6 +171,26 @@ def _reading(app: Flask, board: Board) -> None:
     def reconcile() -> Response:
         return answer(hands.report(board, request.args.get("mode", "paper")))
 
+    @app.get("/api/bot/<raw>/backtest")
+    def backtest_of(raw: str) -> Response:
+        """Candles there are, defaults and earlier runs: what a backtest of this bot can be made of."""
+        return answer(board.backtest_of(inputs.bot_id(raw)))
+
+    @app.get("/api/backtests/<raw>")
+    def backtest(raw: str) -> Response:
+        return answer(board.backtests.look(backtests.run_id(raw)))
+
+    @app.get("/api/backtests/<raw>/<name>")
+    def backtest_file(raw: str, name: str) -> Response:
+        """The report has scripts of its own: it runs in a sandbox, as nobody's page, and reaches no network."""
+        run = backtests.run_id(raw)
+        response = Response(board.backtests.file(run, name), mimetype=backtests.FILES[name])
+        if name == "report.html":
+            g.policy = REPORT_POLICY
+        else:
+            response.headers["Content-Disposition"] = f'attachment; filename="backtest-{run}-{name}"'
+        return response
+
     @app.get("/api/yard")
     def yard() -> Response:
         return answer(account.yard(board))
@@ -211,6 +236,17 @@ def _changing(app: Flask, board: Board, settings: Settings, files: Files) -> Non
         given = inputs.body(request.get_data()) if request.get_data() else {}
         status, told = hands.command(board, inputs.bot_id(raw), command, given)
         return answer(told, status)
+
+    @app.post("/api/bot/<raw>/backtest")
+    def run_backtest(raw: str) -> Response:
+        """A process of its own begins: 202 with its number; GET /api/backtests/NUMBER says how far it is."""
+        given = inputs.body(request.get_data()) if request.get_data() else {}
+        return answer({"success": True, "run": board.run_backtest(inputs.bot_id(raw), given)}, 202)
+
+    @app.delete("/api/backtests/<raw>")
+    def end_backtest(raw: str) -> Response:
+        """Ends one that runs; removes one that has ended."""
+        return answer({"success": True, **board.backtests.cancel(backtests.run_id(raw))})
 
     @app.post("/api/reconcile")
     def acknowledge() -> Response:
@@ -366,12 +402,14 @@ def _door(app: Flask, settings: Settings, files: Files, monotonic: Callable[[], 
             f"default-src 'none'; script-src {script}; style-src {script}; img-src 'self' data:; connect-src 'self'; "
             "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
         )
-        response.headers["Content-Security-Policy"] = policy
+        sandboxed = g.get("policy")
+        response.headers["Content-Security-Policy"] = sandboxed or policy
         response.headers["X-Frame-Options"] = "DENY"
         response.headers["X-Content-Type-Options"] = "nosniff"
         # Under no-referrer a browser sends a form with "Origin: null": the login form could not show its origin.
         response.headers["Referrer-Policy"] = "same-origin" if request.path == "/login" else "no-referrer"
-        response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        # A sandboxed answer with an opener policy of its own is refused by browsers; what opens it says noopener.
+        response.headers["Cross-Origin-Opener-Policy"] = "unsafe-none" if sandboxed else "same-origin"
         response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
         response.headers.setdefault("Cache-Control", "no-store")
         return response

@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from core.config import Settings
 from core.dash import details as closer
 from core.dash import inputs
 from core.dash import rows as lines
+from core.dash.backtests import Backtests, mode_of
 from core.dash.market import Market
 from core.dash.standing import Standing
 from core.dash.watch import Signature, Watch, signature
@@ -28,6 +30,7 @@ from core.fleet.health import exposed_bound_ms, health, stuck_bound_ms
 from core.fleet.registry import BOTS, Registry
 from core.fleet.state import exposed as exposed_now
 from core.fleet.supervisor import Supervisor
+from core.model import Venue
 from core.storage import Files, loads
 
 YARD_STATUS, YARD_LOCK, OUTBOX_STATUS = "data/yard_status.json", "data/yard.lock", "data/outbox_status.json"
@@ -49,6 +52,7 @@ class Board:
         self._bound_ms, self._exposed_ms = stuck_bound_ms(settings), exposed_bound_ms(settings)
         self.watch = Watch(files, supervisor)
         self.standing = Standing(files)
+        self.backtests = Backtests(files, settings)
         self.lock = threading.Lock()
         self._records: list[dict[str, Any]] = []
         self._records_signature: Signature = None
@@ -165,6 +169,40 @@ class Board:
             closer.fills_of(self.watch, bot_id, state)
         return closer.chart(self.watch, self.market, self.settings, record, state, chosen, limit)
 
+    # --- backtests -----------------------------------------------------------------------
+
+    def backtest_of(self, bot_id: int) -> dict[str, Any]:
+        """What a backtest of this bot can be made of: candles there are, defaults, earlier runs; `refused` says why there is none."""
+        record = self.record(bot_id)
+        timeframe, refused = self._backtested(record)
+        return self.backtests.about(self.row(bot_id), timeframe, refused)
+
+    def run_backtest(self, bot_id: int, given: Mapping[str, Any]) -> int:
+        """The number of a run with this bot's settings as they are now. InputError, Conflict, Unreachable."""
+        record = self.registry.bot(bot_id)
+        timeframe, refused = self._backtested(record)
+        if refused:
+            raise InputError(refused)
+        if given.get("fetch") is True and mode_of(str(given.get("venue") or Venue(mode=lines.mode_of(record)).candle_key())) == "paper":  # type: ignore[arg-type]
+            self.market.ready("paper")
+        return self.backtests.start(record, self.row(bot_id)["quote"], timeframe, given)
+
+    def _backtested(self, record: Mapping[str, Any]) -> tuple[str, str | None]:
+        """The candles of a bot's backtest, and why there can't be one."""
+        declared: dict[str, Any] = {}
+        refused = None
+        try:
+            declared = self.strategy(record["strategy"])
+        except InputError as e:
+            refused = str(e)
+        if declared.get("needs"):
+            needs = ", ".join(declared["needs"])
+            refused = (
+                f"This strategy decides by {needs} as well as by candles. What was known of {needs} at each past moment is not stored with the candles, "
+                f"so a backtest here would be another strategy's. Only what a bot recorded while it ran can be played back."
+            )
+        return closer.timeframe_of(record, self.settings, declared.get("timeframe"), None), refused
+
     def healthy(self) -> str | None:
         """None when the list of bots can be read and the yard has taken the running ones over; else why not."""
         try:
@@ -195,7 +233,7 @@ class Board:
         known = self._strategies
         if known is None or time.monotonic() - known[0] > STRATEGIES_AGE_S:
             found = self._load()
-            known = self._strategies = (time.monotonic(), {"strategies": found.describe(), "broken": dict(found.broken)})
+            known = self._strategies = (time.monotonic(), {"strategies": _told(found), "broken": dict(found.broken)})
         return known[1]
 
     def strategy(self, key: str) -> dict[str, Any]:
@@ -293,3 +331,19 @@ class Board:
             raise InputError(f"symbol: {name} can't be traded now ({symbol.status}); choose another")
         price = desk.ask(lambda c: c.price(name))
         inputs.trade_amount(record["trade_amount"], symbol, price, record.get("stop_loss_pct") or self.settings.stop_loss_pct)
+
+
+def _told(found: Any) -> list[dict[str, Any]]:
+    """The strategies as the page is told of them: besides what they declare, the series they need and whether they recommend symbols."""
+    entries = found.entries()
+    described = []
+    for told in found.describe():
+        entry = entries[told["key"]]
+        try:
+            recommends = bool(getattr(entry.cls, "recommends", False)) or b"recommended_symbol" in entry.file.read_bytes()
+        except OSError:
+            recommends = False
+        levels = {name: getattr(entry.cls, name, None) for name in ("stop_loss_pct", "take_profit_pct")}
+        levels = {name: value if isinstance(value, Decimal) else None for name, value in levels.items()}
+        described.append({**levels, "needs": list(getattr(entry.cls, "needs", ())), "recommends": recommends, **told})
+    return described

@@ -232,6 +232,24 @@ class CandleStore:
                     made[row[:3]] = Series(*row[:3], min(s[0] for s in spans), max(s[1] for s in spans), sum(s[2] for s in spans))
         return sorted(made.values())
 
+    def spans(self, symbol: str, timeframe: str) -> list[Series]:
+        """`series` of one symbol and timeframe alone: quick, however much else is stored."""
+        made = []
+        with self._reading() as db:
+            venues: set[str] = set()
+            for table in ("candles", "chunks"):
+                at = ""
+                while (at := db.execute(f"SELECT min(venue) FROM {table} WHERE venue>?", (at,)).fetchone()[0]) is not None:
+                    venues.add(at)
+            for key in ((venue, symbol, timeframe) for venue in sorted(venues)):
+                first, last, number = db.execute(f"SELECT min(open_ms), max(open_ms), count(*) FROM candles WHERE {_OF}", key).fetchone()
+                start, end, packed = db.execute(f"SELECT min(start_ms), max(last_ms), sum(count) FROM chunks WHERE {_OF}", key).fetchone()
+                start = None if start is None else self._unpacked(db, key, start)[0][0]
+                ends = [ms for ms in (first, last, start, end) if ms is not None]
+                if ends:
+                    made.append(Series(*key, min(ends), max(ends), number + (packed or 0)))
+        return made
+
     def venue_of(self, symbol: str, timeframe: str, venue: Venue | str | None = None) -> str:
         """The key of the one venue that this series is stored for (of `venue`, where given). NotFound or InputError otherwise."""
         known = self.series()
