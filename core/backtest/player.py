@@ -18,6 +18,7 @@ from core.backtest.venue import SimExchange
 from core.bot import decisions, series
 from core.bot.execution import Executor
 from core.bot.feed import Feed
+from core.bot.guardian import Guardian
 from core.bot.journal import Journal
 from core.bot.position import PositionStore
 from core.bot.setup import Setup
@@ -58,6 +59,11 @@ class Rows(Sequence[KlineRow]):
 
     def __iter__(self) -> Iterator[KlineRow]:
         return (self._row(i) for i in range(self.start, self.stop))
+
+    def since(self, ms: int) -> Rows:
+        """Those that opened at `ms` or later."""
+        first = int(self.bars.open_ms.searchsorted(ms))
+        return Rows(self.bars, min(max(first, self.start), self.stop), self.stop, self._written)
 
     def _row(self, i: int) -> KlineRow:
         found = self._written.get(i)
@@ -227,6 +233,14 @@ class Told:
         return answer
 
 
+class _Keeper(Guardian):
+    """Is handed the candles since the entry only: no stop is moved by others, and a year of them need not be written out."""
+
+    def move_stop(self, rows: list[KlineRow]) -> None:
+        opened = self.bot.position.opened_ms
+        super().move_stop(rows if opened is None else cast(list[KlineRow], cast(Rows, rows).since(opened)))
+
+
 class _Asker(Strategist):
     """Sizing by equity asks the account that is in memory."""
 
@@ -260,6 +274,7 @@ class Player(Trader):
         self.ledger = self.journal = Ledger()
         self.feed = _Candles(exchange, clock, bars)
         self.jump = _NoJump()
+        self.guardian = _Keeper(self)
         self.limits = cast(Any, _NoLimits())
         asker = self.strategist = _Asker(asked, exchange, clock, self.teller)
         asker.worth, asker.providers = worth, dict(providers or {})  # type: ignore[method-assign]
