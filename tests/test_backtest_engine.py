@@ -211,6 +211,8 @@ def test_bots_on_one_account_share_its_money_and_those_with_one_each_do_not() ->
     assert together[1].trades[0].entry_time == int(one.open_ms[10]), "its first signal found the money spent"
     made = sum(t.profit for r in together for t in r.trades)
     assert together[0].equity.value[-1] == pytest.approx(1000 + float(made))
+    assert np.array_equal(together[0].equity.value, together[1].equity.value), "it is one account"
+    assert together[1].equity.value[5] == pytest.approx(999 * 1.1), "with the coins of the other bot in it"
     apart = [run(p.config, p.bars, p.strategy) for p in parts]
     assert apart[1].trades[0].entry_time == int(one.open_ms[2])
     with pytest.raises(InputError, match="a symbol each"):

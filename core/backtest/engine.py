@@ -24,7 +24,7 @@ from core.bot import series
 from core.clock import utc_text
 from core.errors import InputError
 from core.market import timeframes
-from core.market.bars import Bars
+from core.market.bars import SCALE, Bars, Ints
 from core.model import ZERO, Fill, Rules, Symbol, opposite, plain
 from strategies.base import Strategy
 
@@ -100,7 +100,7 @@ def run_together(parts: Sequence[Part], cash: Decimal, *, windows: bool = False,
     if not tasks:
         return []
     played = exact.play(tasks, cash, progress)
-    return [_result(replace(t.config, cash=cash), [(t, played)], i) for i, t in enumerate(tasks)]
+    return [_result(replace(t.config, cash=cash), [(t, played)], i, tasks) for i, t in enumerate(tasks)]
 
 
 # --- before --------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def _cash(played: Sequence[tuple[Task, exact.Played]]) -> Decimal:
     return next(amount for _, asset, amount in reversed(played[-1][1].log) if asset == quote)
 
 
-def _result(config: Config, played: Sequence[tuple[Task, exact.Played]], which: int = 0) -> Result:
+def _result(config: Config, played: Sequence[tuple[Task, exact.Played]], which: int = 0, together: Sequence[Task] = ()) -> Result:
     found: list[Trade] = []
     times: list[Any] = []
     values: list[Any] = []
@@ -211,7 +211,7 @@ def _result(config: Config, played: Sequence[tuple[Task, exact.Played]], which: 
         found += closed
         if left:
             warnings[f"{left} {task.symbol.name} trade(s) could not be closed at the end: what was bought is too little to be sold"] = None
-        opened, worth = equity(task, run_of.log)
+        opened, worth = equity(task, run_of.log, together or [task])
         times.append(opened)
         values.append(worth)
         warnings |= dict.fromkeys(run_of.warnings)
@@ -257,10 +257,10 @@ def trade(fills: Sequence[Fill], symbol: Symbol) -> Trade | None:
     )
 
 
-def equity(task: Task, log: Sequence[tuple[int, str, Decimal]]) -> tuple[Any, Any]:
-    """(open_ms, value) of each candle that could be traded: the account's worth at its close.
+def equity(task: Task, log: Sequence[tuple[int, str, Decimal]], tasks: Sequence[Task]) -> tuple[Ints, Any]:
+    """(open_ms, value) of each candle of `task` that could be traded: the account's worth at its close.
 
-    With several bots on an account, coins of the others count at what they last cost."""
+    `tasks`: all that trade on the account; where one of them has no candle its last close stands."""
     bars, first = task.bars, _first(task)
     opened = bars.open_ms[first:]
     ends = opened + (bars.length_ms - 1)
@@ -271,4 +271,8 @@ def equity(task: Task, log: Sequence[tuple[int, str, Decimal]]) -> tuple[Any, An
         place = ms.searchsorted(ends, "right") - 1
         return np.where(place >= 0, amounts[np.maximum(place, 0)], 0.0)
 
-    return opened, held(task.symbol.quote) + held(task.symbol.base) * (bars.close[first:] / 1e8)
+    value = held(task.symbol.quote)
+    for t in tasks:
+        last = t.bars.open_ms.searchsorted(ends - (t.bars.length_ms - 1), "right") - 1
+        value = value + held(t.symbol.base) * (t.bars.close[np.maximum(last, 0)] / SCALE)
+    return opened, value
