@@ -93,7 +93,8 @@ class Declared(Strategy):
                     found[leaf.name] = f"{self.values[leaf.name]:g}"
                 else:
                     value = float(table.past(leaf)[i])
-                    found[leaf.text()] = f"{value:.6g}" if np.isfinite(value) else "not known"
+                    # (Cut to ten digits first: the last ones show where the table began, and could turn a five.)
+                    found[leaf.text()] = f"{float(f'{value:.10g}'):.6g}" if np.isfinite(value) else "not known"
         shown = [f"{name} {text}" for name, text in found.items()]
         return ", ".join(shown[:SHOWN_VALUES]) + (", ..." if len(shown) > SHOWN_VALUES else "")
 

@@ -97,11 +97,14 @@ def read(source: bytes) -> Node:
 
 
 def _unread(error: yaml.MarkedYAMLError) -> MarkedError:
-    mark = error.problem_mark or error.context_mark
+    unclosed = "end of stream" in str(error.problem) and error.context_mark is not None  # tell where it began
+    mark = error.context_mark if unclosed else error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     told = ", ".join(str(part) for part in (error.context, error.problem) if part)
     if "\\t" in told:
         remedy = "indent with blanks, not with tabs"
+    elif unclosed and "quoted" in told:
+        remedy = "the quote that opens here is never closed"
     elif "mapping values" in told:
         remedy = "put a text that holds ': ' in quotes, and give each field a line of its own"
     else:

@@ -103,6 +103,7 @@ def build(
     if sizing not in SIZINGS:
         problems.append(f"sizing: {sizing!r} must be one of {', '.join(SIZINGS)}")
     stop_loss_pct = number("stop_loss_pct", declared("stop_loss_pct", settings.stop_loss_pct))
+    take_profit_pct = number("take_profit_pct", declared("take_profit_pct", settings.take_profit_pct))
     for kind, field in (("equity", "sizing_pct"), ("risk", "risk_pct")):
         if sizing == kind and not number(field, None):
             problems.append(f"{field}: sizing {kind} needs it; set it above 0, to 100 at most")
@@ -134,7 +135,7 @@ def build(
             trade_amount=trade_amount,
             sizing=sizing,
             stop_loss_pct=stop_loss_pct,
-            take_profit_pct=number("take_profit_pct", declared("take_profit_pct", settings.take_profit_pct)),
+            take_profit_pct=take_profit_pct,
             cooldown_checks=1 if cooldown is None else int(cooldown),
             protection=guarded_by,
             trailing_stop_pct=number("trailing_stop_pct", None),
