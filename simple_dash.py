@@ -758,6 +758,10 @@ fieldset.real{border-color:var(--bad)}fieldset.real legend{color:var(--bad)}
 .fold .sort[aria-pressed=true]{color:var(--ink)}
 details p+.levels{margin-top:10px}
 .levels{display:grid;grid-template-columns:minmax(120px,1.3fr) 1fr 1fr;gap:8px 12px;align-items:center;font-size:13.5px}
+.bt-notes{margin:0;padding-left:28px}
+.bt-figures{font-size:13.5px;max-width:640px}
+.bt-figures th,.bt-figures td{padding:5px 8px;white-space:normal}
+#backtest details{min-width:0}
 #ask-l{margin:0;padding-left:18px;max-height:38vh;overflow:auto;display:grid;gap:4px}
 .banner a{color:inherit;margin-left:6px}
 footer{color:var(--dim);font-size:12.5px;padding-bottom:28px}
@@ -860,6 +864,10 @@ main.wrap{padding-top:14px;gap:14px}
 <div class="field"><label for="f-max_spread_pct">No entry above a spread of, %</label><input id="f-max_spread_pct" name="max_spread_pct" inputmode="decimal" placeholder="default"><span class="wrong" id="e-max_spread_pct"></span></div>
 <div class="field"><label for="f-max_slippage_pct">No entry above a slippage of, %</label><input id="f-max_slippage_pct" name="max_slippage_pct" inputmode="decimal" placeholder="default"><span class="wrong" id="e-max_slippage_pct"></span></div>
 </div></details>
+<fieldset id="follow" hidden><legend>Coins that the strategy recommends</legend><div class="two">
+<div class="field"><label for="f-follow_recommended">While nothing is open</label><select id="f-follow_recommended"></select><span class="wrong" id="e-follow_recommended"></span></div>
+<div class="field"><label for="f-symbols">Only to these</label><input id="f-symbols" autocomplete="off" spellcheck="false" placeholder="any with the same quote asset"><span class="hint">Such as BTCUSDT, ETHUSDT</span><span class="wrong" id="e-symbols"></span></div>
+</div></fieldset>
 <details id="guards-box"><summary>Limits of this bot</summary>
 <p class="small dim">Empty: no limit. At the first level it buys nothing more; at the second its position is sold, and it buys nothing until you reset it.</p>
 <div class="levels" id="f-limits" role="group" aria-label="Limits of this bot"></div><span class="wrong" id="e-limits"></span></details>
@@ -1257,7 +1265,7 @@ function limitWords(text) {
   return said.replace(/\bsoft\b/g, "“no entries at”").replace(/\bhard\b/g, "“all sold at”");
 }
 const sameLimits = (a, b) => { const flat = x => Object.entries(x || {}).flatMap(([k, v]) => v !== null && typeof v === "object" ? Object.entries(v).filter(([, y]) => y !== null).map(([l, y]) => k + l + Number(y)) : v === null ? [] : [k + (USAGE.some(u => u[0] === k) ? "" : "soft") + Number(v)]).sort().join(); return flat(a) === flat(b); };
-function clearWrong() { for (const f of [...FIELDS, "params", "limits", "confirm"]) wrong(f, ""); $("form-error").hidden = true; }
+function clearWrong() { for (const f of [...FIELDS, "params", "limits", "confirm", "follow_recommended", "symbols"]) wrong(f, ""); $("form-error").hidden = true; }
 function showWrong(message) {
   let first = null;
   const rest = [];
@@ -1279,6 +1287,7 @@ async function openForm(bot) {
   $("mode-hint").textContent = modes.length === 1 ? "Play money. Others: TRADING_MODE in .env" : "";
   fill($("f-strategy"), h("option", {value: ""}, "Loading…"));
   if (bot) for (const f of FIELDS) if (f !== "strategy") $("f-" + f).value = bot[f] === null || bot[f] === undefined ? "" : String(bot[f]);
+  $("follow").hidden = true; $("follow").dataset.about = ""; $("f-symbols").value = bot && bot.symbols ? bot.symbols.join(", ") : "";
   fill($("f-limits"), levelFields("l-", GUARDS, bot && bot.limits || {}, USAGE));
   $("guards-box").open = Boolean(bot && bot.limits && Object.keys(bot.limits).length);
   $("edit").showModal(); $("f-name").focus();
@@ -1292,10 +1301,35 @@ async function openForm(bot) {
   }
   strategyChosen();
 }
+// Who may follow what its strategy recommends, and where to: only where the strategy recommends anything.
+function followChosen() {
+  const s = strategies && strategies.strategies.find(x => x.key === $("f-strategy").value), had = editing && (editing.follow_recommended || editing.symbols), live = $("f-mode").value === "live";
+  // Another mode begins with "it stays": who let a paper bot follow has not let it do so with real money.
+  const about = (editing ? editing.id : "new") + "/" + live, same = $("follow").dataset.about === about, kept = editing && editing.mode === $("f-mode").value && editing.follow_recommended;
+  const now = same ? $("f-follow_recommended").value : kept ? String(kept) : "";
+  $("follow").dataset.about = about;
+  $("follow").hidden = !(s && s.recommends) && !had;
+  fill($("f-follow_recommended"), h("option", {value: ""}, "it stays with its coin"), h("option", {value: live ? "live" : "true"}, live ? "it follows, with real money" : "it follows the strategy to another coin"));
+  $("f-follow_recommended").value = now ? live ? "live" : "true" : "";
+}
+// The two fields as they are sent; nothing where they are hidden or say what the record says.
+function readFollow() {
+  const sent = {};
+  if ($("follow").hidden) return sent;
+  const v = $("f-follow_recommended").value, list = $("f-symbols").value.toUpperCase().split(/[\s,;]+/).filter(Boolean);
+  if (v !== (editing && editing.follow_recommended ? String(editing.follow_recommended) : "")) sent.follow_recommended = v === "" ? null : v === "true" ? true : v;
+  if (list.join() !== (editing && editing.symbols || []).join()) sent.symbols = list.length ? list : null;
+  return sent;
+}
 function strategyChosen() {
   const s = strategies && strategies.strategies.find(x => x.key === $("f-strategy").value);
   const broken = strategies ? Object.entries(strategies.broken || {}) : [];
   $("strategy-hint").textContent = s ? s.description : broken.length ? "Can't be loaded: " + broken.map(([f, why]) => f + " (" + why + ")").join(", ") : "";
+  const own = field => { const n = s && s[field]; $("f-" + field).placeholder = isNum(n) ? (n ? plainNumber(n) : "none") + " (the strategy's own)" : "default"; };
+  own("stop_loss_pct"); own("take_profit_pct");
+  $("f-timeframe").firstElementChild.textContent = s && s.timeframe ? s.timeframe + " (the strategy's own)" : "default";
+  if (s && s.symbol && !editing && !$("f-symbol").value.trim()) $("f-symbol").value = s.symbol;
+  followChosen();
   const declared = s ? s.params : [], given = editing && editing.strategy === (s && s.key) && editing.params || {};
   $("params").hidden = !declared.length; $("params").open = Object.keys(given).length > 0;
   $("params-h").textContent = "Parameters (" + declared.length + ", each has a default)";
@@ -1348,7 +1382,7 @@ $("f-symbol").addEventListener("keydown", e => {
   else if (e.key === "Enter" && open && marked >= 0) { e.preventDefault(); choose(picked[marked]); }
   else if (e.key === "Escape" && open) { e.preventDefault(); e.stopPropagation(); hideCoins(); }
 });
-$("f-mode").addEventListener("change", () => { hideCoins(); modeChosen(); });
+$("f-mode").addEventListener("change", () => { hideCoins(); modeChosen(); followChosen(); });
 let flightNo = 0, flightTimer = 0;
 function modeChosen() {
   const real = $("f-mode").value === "live";
@@ -1367,6 +1401,7 @@ async function preflight() {
   for (const f of FIELDS) { const v = $("f-" + f).value.trim(); if (v !== "") given[f] = v; }
   const params = chosenParams();
   if (Object.keys(params).length) given.params = params;
+  Object.assign(given, readFollow());
   const empty = ["name", "symbol", "trade_amount", "strategy"].filter(f => !given[f]);
   if (empty.length) { fill($("flight")); $("flight-note").textContent = "When name, coin, amount and strategy are filled in, it is looked here whether all is right for real money."; return; }
   $("flight-note").textContent = "Looking whether all is right…";
@@ -1388,6 +1423,7 @@ $("form").onsubmit = async event => {
     if (editing) { const old = editing[f] === null || editing[f] === undefined ? "" : String(editing[f]); if (v !== old) sent[f] = v === "" ? null : v; }
     else if (v !== "") sent[f] = v;
   }
+  Object.assign(sent, readFollow());
   const params = chosenParams();
   const before = editing && editing.params || {};
   const same = JSON.stringify(Object.entries(params).map(([k, v]) => [k, String(v)]).sort()) === JSON.stringify(Object.entries(before).map(([k, v]) => [k, String(v)]).sort());
@@ -1568,7 +1604,7 @@ class Detail {
       this.headNode, (this.hands = new Hands(id)).root,
       h("div", {class: "grid2"}, h("section", {class: "card", "aria-label": "Price"}, h("div", {class: "pad head"}, h("h2", {}, "Price"), this.frameNode = h("span", {class: "dim small"}), h("span", {class: "grow"}), h("div", {}, this.select)), this.chartNote, this.chartBox),
         h("section", {class: "card", "aria-label": "Equity"}, h("div", {class: "pad head"}, h("h2", {}, "Equity")), this.equityNote, this.equityBox)),
-      h("section", {class: "card", "aria-label": "Records"}, this.tabs, this.pane));
+      h("section", {class: "card", "aria-label": "Records"}, this.tabs, this.pane), (this.back = new Backtest(id)).root);
     this.root.className = "stack";
     fill($("detail"), this.root);
     this.drawTabs();
@@ -1678,7 +1714,140 @@ class Detail {
     this.series.applyOptions({autoscaleInfoProvider: make => { const r = make(); if (r && r.priceRange && around.length) { r.priceRange.minValue = Math.min(r.priceRange.minValue, ...around); r.priceRange.maxValue = Math.max(r.priceRange.maxValue, ...around); } return r; }});
     if (!this.fitted) { this.chart.timeScale().setVisibleLogicalRange({from: Math.max(0, times.length - (innerWidth < 700 ? 60 : 140)), to: times.length + 4}); this.fitted = true; }
   }
-  close() { if (this.chart) this.chart.remove(); if (this.plot) this.plot.destroy(); fill($("detail")); }
+  close() { if (this.chart) this.chart.remove(); if (this.plot) this.plot.destroy(); this.back.close(); fill($("detail")); }
+}
+// --- a backtest of one bot ------------------------------------------------------------------------------
+const PHASES = {fetching: "Fetching candles", reading: "Reading strategy and candles", running: "Trading through the past", writing: "Writing the report"};
+const MARKETS = {paper: "the paper market", testnet: "the testnet", live: "Binance itself"};
+const marketWords = v => { const parts = v.split("/"), source = parts.slice(3).join("/"); return (MARKETS[parts[2]] || v) + (source ? " (" + source + ")" : ""); };
+class Backtest {
+  constructor(id) {
+    this.id = id; this.about = null; this.run = null; this.shown = null; this.timer = 0; this.plot = null;
+    const field = (key, label, hint, input) => { const n = input || h("input", {inputMode: "decimal", autocomplete: "off"}); n.id = "bt-" + key; n.setAttribute("aria-describedby", "bt-h-" + key + " bt-e-" + key); this[key] = n; n.addEventListener("input", () => this.wrong(key, "")); return h("div", {class: "field"}, h("label", {htmlFor: n.id}, label), n, h("span", {class: "hint", id: "bt-h-" + key}, hint), h("span", {class: "wrong", id: "bt-e-" + key})); };
+    const date = () => h("input", {type: "date", min: "2009-01-01", max: "2099-12-31"});
+    this.form = h("form", {class: "sum", id: "bt-form", noValidate: true, hidden: true, on: {submit: e => { e.preventDefault(); this.start(); }}},
+      h("div", {class: "facts"},
+        field("venue", "Candles of", "", h("select", {on: {change: () => this.hints()}})),
+        field("from", "From (UTC day)", "", date()), field("to", "Until before", "Empty: the newest candle.", date()),
+        field("cash", "Money at the start", ""), field("fee_pct", "Fee of each fill, %", "Binance takes 0.1."), field("slippage_pct", "Slippage, %", "How much worse market orders fill."),
+        field("protection", "Stop and target lie", "", h("select", {}, [["", "as this bot has it"], ["exchange", "at the exchange"], ["bot", "in the bot"]].map(([v, t]) => h("option", {value: v}, t)))),
+        field("timing", "It decides", "", h("select", {}, [["bot", "when the bot checks"], ["candles", "at each closed candle"]].map(([v, t]) => h("option", {value: v}, t))))),
+      h("label", {class: "check"}, this.fetch = h("input", {type: "checkbox", id: "bt-fetch"}), h("span", {}, "Fetch missing candles first")),
+      this.problem = h("p", {class: "note bad", role: "alert", hidden: true}),
+      h("div", {class: "row"}, this.go = h("button", {class: "btn primary", id: "bt-run"}, "Run"), h("span", {class: "small dim"}, "Strategy, parameters, amount, stop, target and all else are this bot's own. It runs beside the bots, with low priority.")));
+    this.open = h("button", {class: "btn quiet", type: "button", id: "bt-open", "aria-expanded": "false", "aria-controls": "bt-form", on: {click: () => this.toggle()}}, "New backtest");
+    this.note = h("p", {class: "note", hidden: true}); this.list = h("div", {class: "row"}); this.box = h("div", {class: "sum", role: "region", "aria-label": "Result of the backtest"});
+    this.root = h("section", {class: "card pad sum", id: "backtest", "aria-label": "Backtest"}, h("div", {class: "head"}, h("h2", {}, "Backtest"), h("span", {class: "dim small"}, "What these settings would have traded on past candles."), h("span", {class: "grow"}), this.open), this.note, this.form, this.list, this.box);
+    this.load(true);
+  }
+  wrong(key, text) { const e = $("bt-e-" + key); if (!e) return false; e.textContent = text; if (text) this[key].setAttribute("aria-invalid", "true"); else this[key].removeAttribute("aria-invalid"); return true; }
+  toggle(on = this.form.hidden) { this.form.hidden = !on; this.open.setAttribute("aria-expanded", String(on)); this.open.textContent = on ? "Close" : "New backtest"; }
+  async load(first) {
+    let a;
+    try { a = await api("/api/bot/" + this.id + "/backtest", {timeout: 30000}); }
+    catch (e) { if (!this.closed) { this.note.hidden = false; this.note.textContent = e.message; } return; }
+    if (this.closed) return;
+    this.about = a;
+    this.note.hidden = !a.refused; this.note.textContent = a.refused || ""; this.open.hidden = Boolean(a.refused);
+    if (first) {
+      fill(this.venue, a.stored.map(s => h("option", {value: s.venue}, marketWords(s.venue))));
+      if (a.defaults.venue) this.venue.value = a.defaults.venue;
+      this.cash.value = plainNumber(a.defaults.cash); this.fee_pct.value = plainNumber(a.defaults.fee_pct); this.slippage_pct.value = "0";
+      this.hints();
+      const live = a.runs.find(r => r.state === "running" || r.state === "starting"), last = live || a.runs[0];
+      if (last) this.watch(last.run);
+    }
+    this.runs();
+  }
+  // What is stored of the chosen market decides what the dates may be, and whether candles must be fetched.
+  hints() {
+    const s = this.about.stored.find(x => x.venue === this.venue.value), day = ms => new Date(ms).toISOString().slice(0, 10);
+    $("bt-h-venue").textContent = !s ? "" : s.candles ? num(s.candles, 0, 0) + " candles of " + this.about.timeframe + ", " + day(s.from) + " to " + day(s.to) : "No " + this.about.timeframe + " candles of " + this.about.symbol + " are stored yet.";
+    $("bt-h-from").textContent = s && s.candles ? "Empty: all that is stored." : "Empty: the last " + this.about.defaults.days + " days.";
+    $("bt-h-cash").textContent = (this.about.quote ? "in " + this.about.quote + "; " : "") + "the bot's amount is " + amount(this.about.defaults.cash);
+    if (s) this.fetch.checked = !s.candles;
+  }
+  asked() {
+    const sent = {};
+    for (const k of ["venue", "from", "to", "cash", "fee_pct", "slippage_pct", "protection", "timing"]) { const v = this[k].value.trim(); if (v) sent[k] = v; }
+    if (this.fetch.checked) sent.fetch = true;
+    return sent;
+  }
+  async start(body) {
+    const sent = body || this.asked();
+    this.problem.hidden = true; for (const k of ["venue", "from", "to", "cash", "fee_pct", "slippage_pct", "protection", "timing"]) this.wrong(k, "");
+    this.go.disabled = true;
+    try { const a = await api("/api/bot/" + this.id + "/backtest", {method: "POST", body: sent, timeout: 40000}); this.toggle(false); this.watch(a.run); this.load(); }
+    catch (e) {
+      const rest = e.message.split(/; (?=[a-z_]+: )/).filter(part => { const m = /^([a-z_]+): (.*)$/s.exec(part); return !(m && m[1] in this && this.wrong(m[1], m[2])); });
+      this.problem.hidden = !rest.length; this.problem.textContent = rest.join("; "); this.toggle(true);
+    }
+    this.go.disabled = false;
+  }
+  // Follows a run by its number, which the server keeps: a reload of the page finds it again.
+  async watch(run) {
+    this.run = run; clearTimeout(this.timer);
+    let d;
+    try { d = await api("/api/backtests/" + run); }
+    catch (e) { if (this.closed || this.run !== run) return; if (e.status === 404) { fill(this.box); this.load(); return; } this.timer = setTimeout(() => this.watch(run), 3000); return; }
+    if (this.closed || this.run !== run) return;
+    const goes = d.state === "running" || d.state === "starting";
+    this.draw(d, goes);
+    if (goes) this.timer = setTimeout(() => this.watch(run), 1000); else if (this.going) this.load();
+    this.going = goes;
+  }
+  runs() {
+    cell(this.list, [this.about.runs, this.run], () => this.about.runs.length < 2 ? [] : [h("span", {class: "small dim"}, "Kept:"), this.about.runs.slice(0, 8).map(r => h("button", {class: "btn quiet", type: "button", "aria-pressed": String(r.run === this.run), on: {click: () => { this.watch(r.run); }}}, "No. " + r.run + " ", h("span", {class: r.brief ? tone(r.brief.return_pct) : "dim"}, r.brief ? percent(r.brief.return_pct) : r.state)))]);
+  }
+  draw(d, goes) {
+    if (this.about) this.runs();
+    if (this.plot) { this.plot.destroy(); this.plot = null; }
+    this.shown = d;
+    const ask = d.asked, day = ms => isNum(ms) ? when(ms).slice(0, 10) : "", what = "No. " + d.run + ": " + ask.strategy + " on " + ask.symbol + " " + ask.timeframe + ", candles of " + marketWords(ask.venue) + (day(ask.from_ms) ? ", from " + day(ask.from_ms) : "") + (day(ask.to_ms) ? " until " + day(ask.to_ms) : "");
+    const top = h("div", {class: "head"}, h("span", {class: "small dim grow"}, what), h("button", {class: "btn quiet" + (goes ? " danger" : " ghost"), type: "button", id: "bt-end", on: {click: () => this.end(d.run, goes)}}, goes ? "Cancel" : "Remove"));
+    if (goes) {
+      const share = isNum(d.part) ? d.part * 100 : 0, words = (PHASES[d.phase] || "Starting") + "…" + (share >= 1 ? " " + Math.round(share) + " %" : "") + (d.words ? " · " + d.words : "") + (isNum(d.left_s) ? " · about " + span(d.left_s) + " left" : "");
+      if (this.follows !== d.run) { this.follows = d.run; fill(this.box, top, this.words = h("p", {class: "small"}), this.track = h("div", {})); }
+      this.words.textContent = words;
+      const track = bar(share, "", "Progress"); track.setAttribute("role", "progressbar"); fill(this.track, track);
+      return;
+    }
+    this.follows = null;
+    if (d.state !== "done" || !d.result) {
+      const again = d.kind === "no_candles" && !ask.fetch ? h("div", {class: "row"}, h("button", {class: "btn quiet", type: "button", id: "bt-fetch-run", on: {click: () => this.start({...this.again(ask), fetch: true})}}, "Fetch candles and run")) : null;
+      fill(this.box, top, h("p", {class: "note " + (d.state === "cancelled" ? "" : "bad"), role: "status"}, d.state === "cancelled" ? "It was cancelled." : "It could not be done. " + (d.error || "")), again);
+      return;
+    }
+    const r = d.result, m = r.metrics, q = r.settings.quote, p = (v, s) => isNum(v) ? percent(v, s) || "0.00%" : "–", ratio = v => isNum(v) ? num(v) : "–";
+    const base = "/api/backtests/" + d.run + "/", link = (name, text, more) => h("a", {class: "btn quiet", href: base + name, ...more}, text);
+    const canvas = h("canvas", {role: "img", "aria-label": "Equity of the backtest beside buying and holding"});
+    fill(this.box, top,
+      h("div", {class: "facts"}, fig("Return", p(m.return_pct, true), tone(m.return_pct)), fig("Buy and hold", p(m.buy_hold_pct, true), tone(m.buy_hold_pct)), fig("Profit", signed(m.profit) + " " + q, tone(m.profit)), fig("Largest fall", p(m.max_drawdown_pct, false)), fig("Fall of buy and hold", p(m.buy_hold_max_drawdown_pct, false)), fig("Trades", num(m.trades, 0, 0) + (isNum(m.win_rate_pct) ? ", " + Math.round(m.win_rate_pct) + "% won" : "")), fig("Profit factor", ratio(m.profit_factor)), fig("Sharpe", ratio(m.sharpe)), fig("Fees", amount(m.fees) + " " + q), fig("Time in the market", p(m.exposure_pct, false))),
+      r.warnings.length ? h("ul", {class: "note warn small bt-notes"}, r.warnings.map(t => h("li", {}, t))) : null,
+      Object.keys(r.refused).length ? h("p", {class: "note small"}, "Not done: " + Object.entries(r.refused).map(([why, n]) => why + " (" + num(n, 0, 0) + ")").join("; ")) : null,
+      h("div", {class: "row"}, d.files.includes("report.html") ? link("report.html", "Full report", {target: "_blank", rel: "noopener noreferrer"}) : null, d.files.includes("trades.csv") ? link("trades.csv", "Trades as CSV", {download: ""}) : null, d.files.includes("result.json") ? link("result.json", "All as JSON", {download: ""}) : null),
+      r.equity.length > 1 ? h("div", {class: "equity"}, canvas) : null,
+      h("details", {}, h("summary", {}, "All figures"), h("table", {class: "bt-figures"}, h("tbody", {}, r.figures.map(([k, v]) => h("tr", {}, h("th", {scope: "row"}, k.trim()), td(v, "num")))))),
+      h("details", {}, h("summary", {}, "Trades (" + num(r.trades_total, 0, 0) + (r.trades_total > r.trades.length ? ", the last " + r.trades.length + " here" : "") + ")"), h("div", {class: "pane", tabIndex: 0, role: "group", "aria-label": "Trades of the backtest"}, table(["Opened", "#Entry", "Closed", "#Exit", "#Quantity", "#Profit", "Why it closed"], [...r.trades].reverse(), t => [td(when(t.entry_time), "nowrap"), td(price(t.entry_price), "num"), td(when(t.exit_time), "nowrap"), td(price(t.exit_price), "num"), td(quantity(t.quantity), "num"), td(signed(t.profit) + " (" + p(t.profit_pct, true) + ")", "num nowrap " + tone(t.profit)), td((t.exit_reason || "").replaceAll("_", " "))], "It made no trade."))));
+    if (r.equity.length > 1) this.chart(canvas, r, q);
+  }
+  again(ask) { const sent = {venue: ask.venue, cash: ask.cash, fee_pct: ask.fee_pct, slippage_pct: ask.slippage_pct, timing: ask.timing}; if (ask.protection) sent.protection = ask.protection; if (isNum(ask.from_ms)) sent.from = ask.from_ms; if (isNum(ask.to_ms)) sent.to = ask.to_ms; return sent; }
+  chart(canvas, r, q) {
+    if (!window.Chart) return;
+    const color = css(r.metrics.return_pct >= 0 ? "--good" : "--bad"), held = r.equity.every(e => isNum(e[2]));
+    this.plot = new Chart(canvas, {type: "line", data: {labels: r.equity.map(e => when(e[0])), datasets: [{label: "this backtest", data: r.equity.map(e => e[1]), borderColor: color, backgroundColor: color + "22", fill: true, pointRadius: 0, borderWidth: 2}, ...(held ? [{label: "buy and hold, before fees", data: r.equity.map(e => e[2]), borderColor: css("--dim"), borderDash: [5, 4], pointRadius: 0, borderWidth: 1.5}] : [])]},
+      options: {responsive: true, maintainAspectRatio: false, animation: false, interaction: {mode: "index", intersect: false}, plugins: {legend: {labels: {color: css("--dim"), boxHeight: 2, boxWidth: 18}}, tooltip: {callbacks: {label: c => c.dataset.label + ": " + amount(c.parsed.y) + " " + q}}},
+        scales: {x: {ticks: {color: css("--dim"), maxTicksLimit: innerWidth < 700 ? 4 : 8, maxRotation: 0, callback: function (v) { return this.getLabelForValue(v).slice(0, 10); }}, grid: {display: false}}, y: {position: "right", ticks: {color: css("--dim"), maxTicksLimit: 6}, grid: {color: css("--line")}}}}});
+  }
+  async end(run, goes) {
+    try { await api("/api/backtests/" + run, {method: "DELETE", timeout: 15000}); }
+    catch (e) { if (e.status !== 404) { toast(e.message, true); return; } }
+    if (this.closed) return;
+    if (goes) { this.going = false; await this.watch(run); } else { clearTimeout(this.timer); if (this.plot) { this.plot.destroy(); this.plot = null; } this.run = this.shown = null; fill(this.box); }
+    this.load();
+  }
+  paint() { if (this.shown && this.plot) this.draw(this.shown, false); }
+  close() { this.closed = true; clearTimeout(this.timer); if (this.plot) this.plot.destroy(); }
 }
 // --- account and risk -----------------------------------------------------------------------------------
 let over = null;
@@ -1897,7 +2066,7 @@ function route() {
   if (one) { detail = new Detail(Number(m[1])); detail.head(); scrollTo(0, 0); }
   if (view) poll();
 }
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (detail && detail.data) { detail.equity(); detail.candles(); } });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (detail && detail.data) { detail.equity(); detail.candles(); detail.back.paint(); } });
 addEventListener("hashchange", route);
 route();
 poll();

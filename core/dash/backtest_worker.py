@@ -132,7 +132,8 @@ def work(job: Job) -> None:
     if asked.get("fetch"):
         venue = fetch(job, settings, asked, wanted)
         job.phase("reading")
-    prepared = read(asked, wanted, plan, venue, job.files)
+    venue = stored_as(wanted, venue, job.files)
+    prepared = read(wanted, plan, venue)
     job.phase("running")
     result = engine.run(prepared.config, prepared.bars, prepared.strategy, progress=job.progress)
     job.phase("writing")
@@ -234,9 +235,8 @@ def _warm(from_ms: int | None, needed: int, timeframe: str) -> int | None:
     return None if from_ms is None else max(from_ms - needed * timeframes.MS.get(timeframe, timeframes.MS["1d"]), 0)
 
 
-def read(asked: Mapping[str, Any], wanted: Wanted, plan: Mapping[str, Any], venue: str, files: Files) -> Prepared:
-    """Candles and settings, checked. NotFound in words that fit the page."""
-    from core.backtest import prepare
+def stored_as(wanted: Wanted, venue: str, files: Files) -> str:
+    """The one key of the store that `venue` (a key, or a market without its source) means. NotFound in words that fit the page."""
     from core.errors import InputError, NotFound
     from core.market.history import CandleStore
 
@@ -248,12 +248,19 @@ def read(asked: Mapping[str, Any], wanted: Wanted, plan: Mapping[str, Any], venu
             spans = store.spans(wanted.symbol, str(wanted.timeframe))
         finally:
             store.close()
-    mine = [s for s in spans if s.venue == venue or s.venue.startswith(venue + "/")]
+    mine = [s.venue for s in spans if s.venue == venue or s.venue.startswith(venue + "/")]
     if len(mine) > 1:
-        raise InputError(f"{wanted.symbol} {wanted.timeframe} is stored of several markets; choose one of {', '.join(s.venue for s in mine)}")
+        raise InputError(f"{wanted.symbol} {wanted.timeframe} is stored of several markets; choose one of {', '.join(mine)}")
     if not mine:
         raise NotFound(f"No {wanted.symbol} {wanted.timeframe} candles of {venue} are stored yet. Let them be fetched first.")
-    prepared = prepare.prepare(dataclasses.replace(wanted, venue=mine[0].venue))
+    return mine[0]
+
+
+def read(wanted: Wanted, plan: Mapping[str, Any], venue: str) -> Prepared:
+    """Candles and settings, checked; `plan` holds what `Wanted` has no word for."""
+    from core.backtest import prepare
+
+    prepared = prepare.prepare(dataclasses.replace(wanted, venue=venue))
     config = prepared.config
     return dataclasses.replace(prepared, config=dataclasses.replace(config, plan=dataclasses.replace(config.plan, **plan)))
 

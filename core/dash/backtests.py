@@ -26,7 +26,7 @@ from core.bot.decisions import PROTECTIONS
 from core.clock import wall_ms
 from core.config import ROOT, Settings, market_time
 from core.dash.market import Unreachable
-from core.errors import BotyardError, Conflict, InputError, NotFound
+from core.errors import Conflict, InputError, NotFound
 from core.fleet import records
 from core.fleet.processes import Handle
 from core.fleet.supervisor import child_environment
@@ -112,7 +112,7 @@ def mode_of(venue: str) -> str | None:
     """The mode that a candle key names, None where it is none."""
     for mode in MODES:
         own = Venue(mode=mode).candle_key()
-        if venue == own or (mode == "paper" and re.fullmatch(r"[\w:./-]{1,80}", venue, re.ASCII) and venue.startswith(own + "/")):
+        if venue == own or (mode == "paper" and re.fullmatch(re.escape(own) + r"/[\w:.-]{1,80}", venue, re.ASCII)):
             return mode
     return None
 
@@ -227,7 +227,7 @@ class Backtests:
         if wide > MOST_CANDLES:
             raise InputError(f"from: {wide:,} candles of {timeframe} lie between from and to; at most {MOST_CANDLES:,} may: choose a shorter time")
         with self._starting:
-            busy = [run for run in self.ids() if self.state(run)["state"] in ("starting", "running")]
+            busy = [run for run in self.ids() if self._goes(run)]
             if len(busy) >= AT_ONCE:
                 raise Conflict(f"Backtests {' and '.join(map(str, busy))} are still running, and {AT_ONCE} at a time are the most; wait for one, or cancel it")
             run = self._new_folder()
@@ -285,11 +285,15 @@ class Backtests:
 
     def _prune(self) -> None:
         for run in self.ids()[:-KEPT]:
-            with contextlib.suppress(BotyardError, OSError):
-                if self._path(run, "run.json").exists() and self.state(run)["state"] in ("starting", "running"):
-                    continue
+            if not self._goes(run):
                 shutil.rmtree(self._path(run, ""), ignore_errors=True)
                 self._launched.pop(run, None)
+
+    def _goes(self, run: int) -> bool:
+        try:
+            return self.state(run)["state"] in ("starting", "running")
+        except NotFound:  # half a folder: it holds nothing that could run
+            return False
 
     def _path(self, run: int, name: str) -> Path:
         return self.files.path(f"{FOLDER}/{run}/{name}" if name else f"{FOLDER}/{run}")

@@ -10,7 +10,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -330,7 +329,10 @@ class Board:
         if not symbol.tradeable:
             raise InputError(f"symbol: {name} can't be traded now ({symbol.status}); choose another")
         price = desk.ask(lambda c: c.price(name))
-        inputs.trade_amount(record["trade_amount"], symbol, price, record.get("stop_loss_pct") or self.settings.stop_loss_pct)
+        stop = record.get("stop_loss_pct")
+        if stop is None:
+            stop = self.strategy(record["strategy"]).get("stop_loss_pct")
+        inputs.trade_amount(record["trade_amount"], symbol, price, stop or self.settings.stop_loss_pct)
 
 
 def _told(found: Any) -> list[dict[str, Any]]:
@@ -343,7 +345,5 @@ def _told(found: Any) -> list[dict[str, Any]]:
             recommends = bool(getattr(entry.cls, "recommends", False)) or b"recommended_symbol" in entry.file.read_bytes()
         except OSError:
             recommends = False
-        levels = {name: getattr(entry.cls, name, None) for name in ("stop_loss_pct", "take_profit_pct")}
-        levels = {name: value if isinstance(value, Decimal) else None for name, value in levels.items()}
-        described.append({**levels, "needs": list(getattr(entry.cls, "needs", ())), "recommends": recommends, **told})
+        described.append({"needs": list(getattr(entry.cls, "needs", ())), "recommends": recommends, **told})
     return described

@@ -23,6 +23,7 @@ OPTIONAL = (
     "stop_loss_pct", "take_profit_pct", "cooldown_checks", "limits",
     "protection", "trailing_stop_pct", "trailing_activation_pct", "break_even_pct", "time_stop_candles",
     "max_spread_pct", "max_slippage_pct", "sizing_pct", "risk_pct", "max_entry",
+    "follow_recommended", "symbols",
 )  # fmt: skip
 
 
