@@ -35,8 +35,8 @@ MINUTE = 60_000
 # --- candles ----------------------------------------------------------------------------
 
 
-def make(folder: Path, count: int) -> None:
-    """The same candles in the form each engine likes: the store, an .npz file, and freqtrade's feather (written by its own pandas)."""
+def walk(count: int) -> tuple[Any, ...]:
+    """times (ms), open, high, low, close (cents) and volume (thousandths) of a seeded random walk."""
     import numpy as np
 
     random = np.random.default_rng(7)
@@ -45,7 +45,14 @@ def make(folder: Path, count: int) -> None:
     high = np.maximum(opened, close) + random.integers(0, 900, count)
     low = np.minimum(opened, close) - random.integers(0, 900, count)
     volume = random.integers(1, 100_000, count)
-    times = START + np.arange(count, dtype=np.int64) * MINUTE
+    return START + np.arange(count, dtype=np.int64) * MINUTE, opened, high, low, close, volume
+
+
+def make(folder: Path, count: int) -> None:
+    """The same candles in the form each engine likes: the store, an .npz file, and freqtrade's feather (written by its own pandas)."""
+    import numpy as np
+
+    times, opened, high, low, close, volume = walk(count)
     np.savez(folder / "candles.npz", time=times, open=opened / 100, high=high / 100, low=low / 100, close=close / 100, volume=volume / 1000.0)
 
     from core.market.history import CandleStore
@@ -63,14 +70,12 @@ def make(folder: Path, count: int) -> None:
 # --- the engines: each returns a function that runs once, and says (trades, final equity) -------
 
 
-def run_botyard(folder: Path) -> Any:
-    sys.path.insert(0, str(ROOT))
-    os.environ["BOTYARD_HOME"] = str(folder)
+def botyard_wanted() -> Any:
     from decimal import Decimal
 
-    from core.backtest import engine, prepare
+    from core.backtest import prepare
 
-    wanted = prepare.Wanted(
+    return prepare.Wanted(
         "scalping",
         "BTCUSDT",
         "1m",
@@ -81,7 +86,14 @@ def run_botyard(folder: Path) -> Any:
         take_profit_pct=Decimal(str(TARGET)) * 100,
         cooldown_checks=0,
     )
-    prepared = prepare.prepare(wanted)
+
+
+def run_botyard(folder: Path) -> Any:
+    sys.path.insert(0, str(ROOT))
+    os.environ["BOTYARD_HOME"] = str(folder)
+    from core.backtest import engine, prepare
+
+    prepared = prepare.prepare(botyard_wanted())
 
     def once() -> tuple[int, float]:
         result = engine.run(prepared.config, prepared.bars, prepared.strategy)
@@ -258,6 +270,31 @@ def inside(name: str, folder: Path, runs: int) -> None:
     print("RESULT " + json.dumps({"load_s": loaded, "runs_s": times, "trades": trades, "final": final}))
 
 
+def growth(counts: list[int]) -> None:
+    """How this project's engine alone grows with the number of candles: the best of three runs each. Without fees:
+    ten years of them leave too little to trade with, and then nothing is left to measure."""
+    sys.path.insert(0, str(ROOT))
+    from dataclasses import replace
+    from decimal import Decimal
+
+    from core.backtest import engine, prepare
+    from core.market.bars import Bars
+
+    print(f"{'candles':>10} {'run s':>8} {'µs a candle':>12} {'trades':>8}")
+    for count in counts:
+        times, *prices, volume = walk(count)
+        bars = Bars("BTCUSDT", "1m", times, *(p * 10**6 for p in prices), volume / 1000.0)
+        wanted = replace(botyard_wanted(), fee_pct=Decimal(0))
+        strategy = prepare.build(wanted, wanted.params)
+        config = prepare.configure(wanted, strategy, prepare.symbol_of("BTCUSDT", bars), "1m")
+        best, trades = float("inf"), 0
+        for _ in range(3):
+            at = time.perf_counter()
+            trades = len(engine.run(config, bars, strategy).trades)
+            best = min(best, time.perf_counter() - at)
+        print(f"{count:>10,} {best:>8.3f} {best / count * 1e6:>12.3f} {trades:>8,}")
+
+
 # --- outside --------------------------------------------------------------------------------
 
 
@@ -315,12 +352,16 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=4, help="runs in one process; the best of all but the first counts as warm (4)")
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "backtest-peers", help="folder of the peers' virtual environments")
     parser.add_argument("--only", default=",".join(ENGINES), help="engines, by comma")
+    parser.add_argument("--growth", action="store_true", help="instead: this engine alone on 10^4 to 5*10^6 candles")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--inside", choices=list(ENGINES), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:
         inside(given.inside, given.folder, given.runs) if given.runs else ENGINES[given.inside](given.folder)
+        return 0
+    if given.growth:
+        growth([10_000, 100_000, 1_000_000, 5_000_000])
         return 0
     names = given.only.split(",")
     unknown = [n for n in names if n not in ENGINES]
