@@ -23,8 +23,10 @@ from core.bot.series import Recorded
 from core.bot.trader import Trader
 from core.clock import utc_text
 from core.config import market_time
-from core.market.bars import Bars, read_file
+from core.market.bars import PRICES, Bars, price_text, read_file
 from core.model import Fill
+from core.paper.markets import open_market
+from core.paper.markets.replay import ReplayMarket
 from market_data import shared
 from stepped import WALL_START, World
 from strategies.base import Strategy
@@ -57,8 +59,15 @@ def real_bars(symbol: str) -> Bars:
     return read_file(shared(f"spot-5m/{base}_USDT-5m.json.gz"), symbol, "5m")
 
 
-def replayed(home: Path, case: Case) -> Path:
-    """A folder for the paper exchange to replay: the case's candles, and a week before them."""
+def replayed(home: Path, case: Case, invented: Bars | None = None) -> Path:
+    """A folder for the paper exchange to replay: the case's candles, and a week before them; or those that a test invented."""
+    if invented is not None:
+        folder = home / "candles"
+        folder.mkdir()
+        columns = [invented.open_ms.tolist(), *([price_text(p) for p in getattr(invented, c).tolist()] for c in PRICES)]
+        rows_text = ",".join(f"[{','.join(map(str, row))},1.5]" for row in zip(*columns, strict=True))
+        (folder / f"BTC_USDT-{invented.timeframe}.json.gz").write_bytes(gzip.compress(f"[{rows_text}]".encode()))
+        return folder
     name = f"{case.symbol.removesuffix('USDT')}_USDT-5m.json.gz"
     begin, end = case.span
     rows = json.loads(gzip.decompress(shared(f"spot-5m/{name}").read_bytes()), parse_float=str)
@@ -69,16 +78,36 @@ def replayed(home: Path, case: Case) -> Path:
     return folder
 
 
-def as_a_bot(home: Path, case: Case, strategy: str | Strategy | None = None) -> tuple[list[Trade], list[dict[str, Any]], Config]:
-    """The trades that a bot closed, its decisions, and the settings that a backtest needs for the same."""
-    world = World(
-        home, PAPER_MARKET="replay", PAPER_DATA=str(replayed(home, case)), PAPER_START=case.start, PAPER_SLIPPAGE_PCT=case.slippage, PAPER_BALANCE_USDT="10000"
-    )
+class WithoutStops(ReplayMarket):
+    """A market whose symbols take stops with a limit only."""
+
+    def symbol(self, name: str) -> dict[str, Any] | None:
+        found = super().symbol(name)
+        return None if found is None else {**found, "orderTypes": [t for t in found["orderTypes"] if t not in ("STOP_LOSS", "TAKE_PROFIT")]}
+
+    def symbols(self) -> list[dict[str, Any]]:
+        return [entry for known in super().symbols() if (entry := self.symbol(known["symbol"])) is not None]
+
+
+def as_a_bot(
+    home: Path, case: Case, strategy: str | Strategy | None = None, invented: Bars | None = None, stops: bool = True
+) -> tuple[list[Trade], list[dict[str, Any]], Config]:
+    """The trades that a bot closed, its decisions, and the settings that a backtest needs for the same.
+
+    `invented`: candles to trade on instead of the real ones; `stops` False: the symbol takes STOP_LOSS_LIMIT only."""
+    values = {
+        "PAPER_MARKET": "replay",
+        "PAPER_DATA": str(replayed(home, case, invented)),
+        "PAPER_START": case.start,
+        "PAPER_SLIPPAGE_PCT": case.slippage,
+        "PAPER_BALANCE_USDT": "10000",
+    }
+    world = World(home, open_market if stops else lambda told: WithoutStops(told.paper_data), **values)
     try:
-        bot = world.bot(1, case.symbol, strategy or case.strategy, AMOUNT, **{"offset": 0, **case.record})
+        bot = world.bot(1, case.symbol, strategy or case.strategy, AMOUNT, **{"offset": 0, "timeframe": "5m", **case.record})
         begin, end = case.span
         assert world.market_ms() == begin
-        _play(world, bot, Tape(real_bars(case.symbol)), end)
+        _play(world, bot, Tape(real_bars(case.symbol) if invented is None else invented), end)
         rows = world.files.read_lines("bot_1_fills.jsonl")
         names = set(Fill.__dataclass_fields__)
         fills = [Fill(**{k: v for k, v in row.items() if k in names}) for row in rows]
@@ -128,10 +157,12 @@ def _play(world: World, bot: Trader, tape: Tape, end_ms: int) -> None:
         world.wall = WALL_START + nearest - begin
 
 
-def as_a_backtest(case: Case, config: Config, decisions: list[dict[str, Any]], strategy: Strategy, **asked: Any) -> list[Trade]:
+def as_a_backtest(
+    case: Case, config: Config, decisions: list[dict[str, Any]], strategy: Strategy, invented: Bars | None = None, **asked: Any
+) -> list[Trade]:
     """The same in the backtester, without what was closed because the candles end."""
     end = case.span[1]
-    bars = real_bars(case.symbol).slice(case.span[0] - WEEK, end)
+    bars = real_bars(case.symbol).slice(case.span[0] - WEEK, end) if invented is None else invented.slice(None, end)
     recorded = {name: Recorded(decisions, name, (config.check_interval_s or 1) * 1000) for name in strategy.needs}
     result = run(config, bars, strategy, providers=recorded, **asked)
     return [t for t in result.trades if t.exit_reason != "end" and t.exit_time < end - 300_000]

@@ -13,12 +13,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from core.backtest.engine import run
 from core.backtest.result import Config
 from core.bot.decisions import Plan
+from core.config import market_time
 from core.errors import InputError
+from core.market.bars import Bars
 from core.model import Decision, Intent, Position, Rules, Symbol
 from paper_fixed import FILTERS, TYPES
 from same_trades import Case, as_a_backtest, as_a_bot, differences, real_bars
@@ -125,6 +129,51 @@ def test_a_strategy_that_manages_its_position_by_resting_orders_trades_the_same(
     as_bot = [t for t in as_bot if t.exit_time < case.span[1] - 300_000]
     assert differences(as_bot, as_backtest) == []
     assert len(as_bot) >= 2
+
+
+class Dice(Strategy):
+    """Signals that follow from a candle's time alone."""
+
+    key = "dice"
+    warmup = 2  # type: ignore[assignment]
+
+    def signals(self, candles: pd.DataFrame) -> np.ndarray:
+        rolled = (candles["open_time"].to_numpy() // 60_000 * 2654435761 % 2**32) >> 16
+        return np.where(rolled % 5 == 0, 1, np.where(rolled % 7 == 0, -1, 0)).astype(np.int8)
+
+
+def wild(seed: int, rows: int) -> Bars:
+    """1m candles with jumps at opens, prices that stand still, and minutes without a candle."""
+    random = np.random.default_rng(seed)
+    begin = market_time("2022-03-01T00:00:00") - 60 * 60_000
+    close = np.rint(20_000 * np.exp(np.cumsum(random.normal(0, 0.002, rows) * (random.random(rows) < 0.9))))
+    opened = np.concatenate(([20_000], close[:-1]))
+    opened = np.rint(opened * np.where(random.random(rows) < 0.1, np.exp(random.normal(0, 0.015, rows)), 1))
+    high = np.maximum(opened, close) + np.rint(np.abs(random.normal(0, 15, rows)))
+    low = np.minimum(opened, close) - np.rint(np.abs(random.normal(0, 15, rows)))
+    keep = random.random(rows) > 0.08
+    columns = [(c[keep] * 100_000_000).astype(np.int64) for c in (opened, high, low, close)]
+    times = begin + 60_000 * np.arange(rows, dtype=np.int64)
+    o, h, lo, c = columns
+    return Bars("BTCUSDT", "1m", times[keep], o, h, lo, c, np.full(int(keep.sum()), 1.5))
+
+
+@pytest.mark.timeout(1200 if WHOLE else 120)
+@pytest.mark.parametrize("seed", range(40) if WHOLE else (1, 2, 3))
+@pytest.mark.parametrize("stops", [True, False], ids=["STOP_LOSS", "STOP_LOSS_LIMIT"])
+def test_wild_candles_with_jumps_and_holes_are_traded_the_same(tmp_path: Path, seed: int, stops: bool) -> None:
+    record = {"stop_loss_pct": ("0.4", "1", "0.05")[seed % 3], "take_profit_pct": ("0.6", "0.1", 0)[seed % 3], "check_interval": 60}
+    if seed % 4 == 1:
+        record |= {"trailing_stop_pct": "0.3"}
+    if seed % 5 == 2:
+        record |= {"protection": "bot", "check_interval": 120}
+    case = Case("BTCUSDT", "dice", "2022-03-01T00:00:02", 0.12, {"timeframe": "1m", **record}, slippage=("0", "0.03")[seed % 2])
+    bars = wild(seed, 60 + 240)
+    as_bot, decisions, config = as_a_bot(tmp_path, case, Dice(), bars, stops)
+    as_backtest = as_a_backtest(case, config, decisions, Dice(), bars)
+    as_bot = [t for t in as_bot if t.exit_time < case.span[1] - 300_000]
+    assert differences(as_bot, as_backtest) == []
+    assert len(as_bot) >= 5
 
 
 @pytest.mark.parametrize("key", [k for k in STRATEGIES if not registry.load().build(k).needs])

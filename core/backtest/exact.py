@@ -135,6 +135,9 @@ class Driver:
         if self.player.watching:
             if self._dirty_since is not None:
                 self._look = max(schedule.look_after(self._dirty_since, self.risk_ms), self.player.retry_wall.get("look", 0))
+                slot = self.table.slot(self.now)
+                if slot is not None and slot < self._look and (self._check is None or slot < self._check):
+                    self._check = slot  # a check looks, too
             elif not self._held():
                 self._watch(horizon)
             if self._look is not None:

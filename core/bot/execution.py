@@ -190,6 +190,9 @@ class Executor:
             for known in self.position.orders:  # over already, its pair with it: asking tells how
                 self._asked_wall.pop(known.client_id, None)
             self.resolve()
+            left = next((o for o in self.position.orders if o.client_id == order.client_id), None)
+            if left is not None and left not in self._to_ask():
+                self._ask(left)  # its stop has triggered and rests at its limit: that one doesn't tell of this end
             if any(o.client_id == order.client_id for o in self.position.orders):
                 return Result("unknown", "it is over, how is not known yet", order.client_id)
             return Result("done", "was over already", order.client_id)
