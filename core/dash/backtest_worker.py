@@ -194,9 +194,11 @@ def described(asked: Mapping[str, Any], settings: Settings, home: Path) -> tuple
 
 
 def fetch(job: Job, settings: Settings, asked: Mapping[str, Any], wanted: Wanted) -> str:
-    """Fill the store with what is missing; the key under which it lies there. A kill at any moment loses nothing (core/market/backfill.py)."""
+    """Fill the store with what is missing; the key under which it lies there. A kill at any moment loses nothing (core/market/backfill.py).
+
+    Without a beginning: from the first candle that is stored, else DEFAULT_DAYS back, by market time."""
     from core.account import access
-    from core.dash.backtests import mode_of
+    from core.dash.backtests import DAY_MS, DEFAULT_DAYS, mode_of
     from core.errors import InputError
     from core.market.backfill import Backfill, Task
     from core.market.history import PATIENT_S, CandleStore
@@ -221,18 +223,23 @@ def fetch(job: Job, settings: Settings, asked: Mapping[str, Any], wanted: Wanted
 
     try:
         backfill = Backfill(exchange, store, tell=tell, waits=waits)
-        start = _warm(wanted.from_ms, strategy.candles_needed(wanted.kline_limit), str(wanted.timeframe))
+        stored = [one.first_ms for one in store.spans(wanted.symbol, str(wanted.timeframe)) if one.venue == key]
+        if wanted.from_ms is None and stored:
+            start = stored[0]
+        else:
+            begin = wanted.from_ms if wanted.from_ms is not None else (wanted.to_ms or backfill.now_ms()) - DEFAULT_DAYS * DAY_MS
+            start = _warm(begin, strategy.candles_needed(wanted.kline_limit), str(wanted.timeframe))
         backfill.run(backfill.plan(wanted.symbol, str(wanted.timeframe), start, wanted.to_ms))
     finally:
         store.close()
     return key
 
 
-def _warm(from_ms: int | None, needed: int, timeframe: str) -> int | None:
+def _warm(from_ms: int, needed: int, timeframe: str) -> int:
     """Where candles must begin, so that the strategy is warm at `from_ms`."""
     from core.market import timeframes
 
-    return None if from_ms is None else max(from_ms - needed * timeframes.MS.get(timeframe, timeframes.MS["1d"]), 0)
+    return max(from_ms - needed * timeframes.MS.get(timeframe, timeframes.MS["1d"]), 0)
 
 
 def stored_as(wanted: Wanted, venue: str, files: Files) -> str:

@@ -221,8 +221,6 @@ class Backtests:
         length = timeframes.MS.get(timeframe, timeframes.MS["1d"])
         if asked["venue"] is None:
             asked["venue"] = Venue(mode=record.get("mode") or "paper").candle_key()
-        if asked["from_ms"] is None and asked["fetch"]:
-            asked["from_ms"] = (asked["to_ms"] or self.clock_ms()) - DEFAULT_DAYS * DAY_MS
         wide = ((asked["to_ms"] or self.clock_ms()) - (asked["from_ms"] or 0)) // length if asked["from_ms"] is not None else 0
         if wide > MOST_CANDLES:
             raise InputError(f"from: {wide:,} candles of {timeframe} lie between from and to; at most {MOST_CANDLES:,} may: choose a shorter time")
