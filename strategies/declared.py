@@ -20,7 +20,7 @@ from core.market import timeframes
 from strategies import rule_values
 from strategies.base import Strategy
 from strategies.declaration import Declaration, Group, Measure, Rule, read
-from strategies.rules import COLUMNS, Given, Value, leaves
+from strategies.rules import COLUMNS, Given, Join, Value, leaves
 
 MOST_ROWS = 1000  # what one request for candles brings (core/bot/feed.py)
 SHOWN_VALUES = 12
@@ -82,8 +82,8 @@ class Declared(Strategy):
 
     def _rules(self, group: Group, table: rule_values.Table, i: int, holding: bool) -> str:
         """The rules of a group that hold at row `i`, or those that don't."""
-        chosen = [r.text for r in group.rules() if (table.truth(r.node)[i] > 0) == holding]
-        return (" and " if group.every or holding else " or ").join(chosen)
+        chosen = [r for r in group.rules() if (table.truth(r.node)[i] > 0) == holding]
+        return (" and " if group.every or holding else " or ").join(_told(r) if len(chosen) > 1 else r.text for r in chosen)
 
     def _shown(self, groups: tuple[Group, ...], table: rule_values.Table, i: int) -> str:
         found: dict[str, str] = {}
@@ -125,9 +125,9 @@ def make(source: bytes, name: str) -> type[Declared]:
 
 
 def _told(group: Group | Rule) -> str:
-    """A group in words, for a file without a description."""
+    """A rule or a group in words, such that it may stand beside others."""
     if isinstance(group, Rule):
-        return group.text
+        return f"({group.text})" if isinstance(group.node, Join) and not group.node.every else group.text
     parts = [f"({_told(p)})" if isinstance(p, Group) else _told(p) for p in group.parts]
     return (" and " if group.every else " or ").join(parts)[:600]
 

@@ -54,14 +54,15 @@ def rsi_reversal(c: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     ups, downs = (change.clip(lower=0).ewm(alpha=1 / 14, adjust=False).mean(), (-change).clip(lower=0).ewm(alpha=1 / 14, adjust=False).mean())
     rsi = 100 - 100 / (1 + ups / downs)
     mean, deviation = close.rolling(20).mean(), close.rolling(20).std(ddof=0)
-    return crossed_above(rsi, 30) & (close < mean), (rsi > 62) | (close > mean + 2 * deviation)
+    came_back = (rsi > 30) & (rsi.rolling(4).min() < 30)
+    return came_back & (close < mean), (rsi > 62) | (close > mean + 2 * deviation)
 
 
 def ema_trend(c: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     close = c["close"]
     quick, calm = close.ewm(span=12, adjust=False).mean(), close.ewm(span=26, adjust=False).mean()
     adx = pd.Series(wilder_by_hand(c)[1])
-    return crossed_above(quick, calm) & (close > close.rolling(200).mean()) & (adx > 18), crossed_above(calm, quick)
+    return crossed_above(quick, calm) & (close > close.rolling(200).mean()) & (adx > 18), quick < calm
 
 
 @pytest.mark.parametrize(("key", "plain"), [("rsi_reversal", rsi_reversal), ("ema_trend", ema_trend)])
@@ -356,7 +357,8 @@ def test_a_bot_trades_a_declared_strategy_with_its_stop_and_its_size(tmp_path: P
         bought = next(d for d in world.files.read_lines("bot_1_decisions.jsonl") if d["signal"] == "BUY" and d["action"])
     finally:
         world.close()
-    assert bought["reasoning"].startswith("Entry: rsi crosses above oversold and close < bands.middle (rsi ")
+    rules = "rsi > oversold and (rsi[1] < oversold or rsi[2] < oversold or rsi[3] < oversold) and close < bands.middle"
+    assert bought["reasoning"].startswith(f"Entry: {rules} (rsi ")
     level = position.entry_price * (1 - D("2.5") / 100)
     assert 0 <= level - position.stop_loss < D("0.01") and position.take_profit > position.entry_price * D("1.039")
     assert D(490) < D(str(entry["quote"])) <= D(500)
