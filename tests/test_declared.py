@@ -339,7 +339,7 @@ def test_a_backtest_uses_what_the_file_declares_unless_it_is_told_otherwise():
     assert plan() == (D("2.5"), D(4))
     assert plan(stop_loss_pct=D(0), take_profit_pct=D(1)) == (None, D(1))
     assert plan(load().build("volatile")) == (D(2), D(5))
-    assert prepare.timeframe_of(prepare.Wanted("ema_trend", "BTCUSDT"), load().build("ema_trend")) == "15m"
+    assert prepare.timeframe_of(prepare.Wanted("ema_trend", "BTCUSDT"), load().build("ema_trend")) == "1h"
 
 
 def test_a_bot_trades_a_declared_strategy_with_its_stop_and_its_size(tmp_path: Path):
@@ -347,7 +347,7 @@ def test_a_bot_trades_a_declared_strategy_with_its_stop_and_its_size(tmp_path: P
     own = make(text.encode(), "rsi_reversal")()
     world = World(tmp_path, PAPER_START="2024-03-01", RISK_INTERVAL="300")
     try:
-        bot = world.bot(1, "BTCUSDT", own, "1000")
+        bot = world.bot(1, "BTCUSDT", own, "1000", timeframe="5m")
         bot.start()
         while not list(world.files.read_lines("bot_1_fills.jsonl")):
             run_until(world, [bot], world.market_ms() + 7_200_000)
@@ -362,3 +362,15 @@ def test_a_bot_trades_a_declared_strategy_with_its_stop_and_its_size(tmp_path: P
     level = position.entry_price * (1 - D("2.5") / 100)
     assert 0 <= level - position.stop_loss < D("0.01") and position.take_profit > position.entry_price * D("1.039")
     assert D(490) < D(str(entry["quote"])) <= D(500)
+
+
+def test_the_readmes_file_works_as_it_stands_and_the_readme_names_all_there_is(tmp_path: Path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.split("### A strategy without code", 1)[1].split("\n### ", 1)[0]
+    write(tmp_path, "my_dips.yaml", section.split("```yaml\n", 1)[1].split("```", 1)[0])
+    registry = load(tmp_path)
+    assert registry.broken == {}
+    own = registry.build("my_dips", {"dip": 40})
+    assert (own.timeframe, own.percent("stop_loss_pct"), own.percent("take_profit_pct"), own.declaration.size) == ("1h", D(3), D(6), 50)
+    assert {-1, 0, 1} == set(own.signals(walk(3000, seed=2)).tolist())
+    assert [word for word in (*indicators.VOCABULARY, *SHIPPED) if f"`{word}`" not in section] == []
