@@ -715,7 +715,7 @@ details[open]>summary{margin-bottom:12px}
 .grid2{display:grid;grid-template-columns:minmax(0,2fr) minmax(0,1fr);gap:20px}
 .chart{height:380px;padding:0 4px 8px 14px;position:relative}
 .equity{height:372px;position:relative}
-.tabs{display:flex;gap:4px;border-bottom:1px solid var(--line);padding:8px 14px 0;overflow-x:auto}
+.tabs{display:flex;gap:4px;border-bottom:1px solid var(--line);padding:8px 14px 0;overflow:auto hidden}
 .tabs button{border:0;background:none;padding:9px 12px;font-weight:600;font-size:14px;color:var(--dim);cursor:pointer;border-bottom:2px solid transparent;margin-bottom:-1px;white-space:nowrap}
 .tabs button[aria-selected=true]{color:var(--ink);border-color:var(--accent)}
 .pane{overflow-x:auto;max-height:520px;overflow-y:auto}
@@ -761,7 +761,9 @@ details p+.levels{margin-top:10px}
 .bt-notes{margin:0;padding-left:28px}
 .bt-figures{font-size:13.5px;max-width:640px}
 .bt-figures th,.bt-figures td{padding:5px 8px;white-space:normal}
-#backtest details{min-width:0}
+#backtest,#backtest .sum{grid-template-columns:minmax(0,1fr)}
+.bt-fields{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,215px),1fr));gap:14px 20px}
+#backtest .facts{grid-template-columns:repeat(auto-fit,minmax(125px,1fr))}
 #ask-l{margin:0;padding-left:18px;max-height:38vh;overflow:auto;display:grid;gap:4px}
 .banner a{color:inherit;margin-left:6px}
 footer{color:var(--dim);font-size:12.5px;padding-bottom:28px}
@@ -1589,6 +1591,7 @@ class Hands {
     if (await this.send("mend", {choice})) checkBooks(this.bot.mode);
   }
 }
+const REGIMES = {trend_up: "rising", trend_down: "falling", range: "sideways", high_volatility: "wild"};
 class Detail {
   constructor(id) {
     this.id = id; this.tab = "trades"; this.cursor = null; this.data = null; this.frame = ""; this.n = 0;
@@ -1640,7 +1643,7 @@ class Detail {
     if (!b) return;
     const p = b.position;
     this.hands.update(b, this.data && this.data.unclaimed);
-    cell(this.headNode, [b.name, b.status, b.guarded, b.why, p && {...p, price_wall: 0}, b.profit, b.trades, b.last_signal, b.why_no_trade, b.notices, b.missing, b.problems, busy.has(b.id), b.trade_amount, b.win_rate, held(), b.guards], () => [
+    cell(this.headNode, [b.name, b.status, b.guarded, b.why, p && {...p, price_wall: 0}, b.profit, b.trades, b.last_signal, b.why_no_trade, b.notices, b.missing, b.problems, busy.has(b.id), b.trade_amount, b.win_rate, held(), b.guards, b.regime], () => [
       h("div", {class: "top"}, h("h2", {class: "clip"}, b.name), modeTag(b.mode), statePills(b), this.count = h("span", {class: "small dim"}), h("span", {class: "grow"}), buttons(b)),
       h("div", {class: "small dim"}, b.symbol + " · " + b.strategy + " · " + amount(b.trade_amount) + " " + (b.quote || "") + " a trade at first"),
       b.why ? h("p", {class: "note " + (["crashed", "stuck"].includes(b.status) ? "bad" : "")}, b.why) : null,
@@ -1651,7 +1654,8 @@ class Detail {
       h("div", {class: "facts"},
         fig("Profit", signed(b.profit) + (b.trades ? " (" + percent(b.profit_pct) + ")" : ""), tone(b.profit)),
         fig("Trades", b.trades ? b.trades + ", " + Math.round(b.win_rate) + "% won" : "none yet"),
-        p ? [fig("Position", p.side + " " + quantity(p.quantity)), fig("Entry", price(p.entry_price)), fig(p.price_stale ? "Last known price" : "Price", price(p.price), p.price_stale ? "warn" : ""), fig("Open profit", signed(p.profit) + " (" + percent(p.profit_pct) + ")", tone(p.profit)), fig("Stop", price(p.stop_loss)), fig("Target", price(p.take_profit)), fig("Since", when(p.opened_at))] : fig("Position", "none", "dim")),
+        p ? [fig("Position", p.side + " " + quantity(p.quantity)), fig("Entry", price(p.entry_price)), fig(p.price_stale ? "Last known price" : "Price", price(p.price), p.price_stale ? "warn" : ""), fig("Open profit", signed(p.profit) + " (" + percent(p.profit_pct) + ")", tone(p.profit)), fig("Stop", price(p.stop_loss)), fig("Target", price(p.take_profit)), fig("Since", when(p.opened_at))] : fig("Position", "none", "dim"),
+        b.regime && REGIMES[b.regime.word] ? fig("Market", [REGIMES[b.regime.word], h("div", {class: "tiny dim"}, "since " + (b.regime.earlier ? "before " : "") + when(b.regime.since_ms))]) : null),
       b.last_signal ? h("div", {class: "note"}, signalPill(b.last_signal.signal), " ", b.last_signal.reasoning, b.why_no_trade ? h("div", {class: "small"}, "No trade: " + b.why_no_trade) : null) : b.why_no_trade ? h("p", {class: "note"}, b.why_no_trade) : null,
       b.problems.slice(-3).map(x => h("p", {class: "note small " + (x.level === "WARNING" ? "warn" : "bad")}, when(x.wall_ms) + "  " + x.text))]);
     this.tick();
@@ -1726,7 +1730,7 @@ class Backtest {
     const field = (key, label, hint, input) => { const n = input || h("input", {inputMode: "decimal", autocomplete: "off"}); n.id = "bt-" + key; n.setAttribute("aria-describedby", "bt-h-" + key + " bt-e-" + key); this[key] = n; n.addEventListener("input", () => this.wrong(key, "")); return h("div", {class: "field"}, h("label", {htmlFor: n.id}, label), n, h("span", {class: "hint", id: "bt-h-" + key}, hint), h("span", {class: "wrong", id: "bt-e-" + key})); };
     const date = () => h("input", {type: "date", min: "2009-01-01", max: "2099-12-31"});
     this.form = h("form", {class: "sum", id: "bt-form", noValidate: true, hidden: true, on: {submit: e => { e.preventDefault(); this.start(); }}},
-      h("div", {class: "facts"},
+      h("div", {class: "bt-fields"},
         field("venue", "Candles of", "", h("select", {on: {change: () => this.hints()}})),
         field("from", "From (UTC day)", "", date()), field("to", "Until before", "Empty: the newest candle.", date()),
         field("cash", "Money at the start", ""), field("fee_pct", "Fee of each fill, %", "Binance takes 0.1."), field("slippage_pct", "Slippage, %", "How much worse market orders fill."),
@@ -1736,6 +1740,7 @@ class Backtest {
       this.problem = h("p", {class: "note bad", role: "alert", hidden: true}),
       h("div", {class: "row"}, this.go = h("button", {class: "btn primary", id: "bt-run"}, "Run"), h("span", {class: "small dim"}, "Strategy, parameters, amount, stop, target and all else are this bot's own. It runs beside the bots, with low priority.")));
     this.open = h("button", {class: "btn quiet", type: "button", id: "bt-open", "aria-expanded": "false", "aria-controls": "bt-form", on: {click: () => this.toggle()}}, "New backtest");
+    this.open.hidden = true;  // until it is known what there is
     this.note = h("p", {class: "note", hidden: true}); this.list = h("div", {class: "row"}); this.box = h("div", {class: "sum", role: "region", "aria-label": "Result of the backtest"});
     this.root = h("section", {class: "card pad sum", id: "backtest", "aria-label": "Backtest"}, h("div", {class: "head"}, h("h2", {}, "Backtest"), h("span", {class: "dim small"}, "What these settings would have traded on past candles."), h("span", {class: "grow"}), this.open), this.note, this.form, this.list, this.box);
     this.load(true);
@@ -1837,7 +1842,7 @@ class Backtest {
     const color = css(r.metrics.return_pct >= 0 ? "--good" : "--bad"), held = r.equity.every(e => isNum(e[2]));
     this.plot = new Chart(canvas, {type: "line", data: {labels: r.equity.map(e => when(e[0])), datasets: [{label: "this backtest", data: r.equity.map(e => e[1]), borderColor: color, backgroundColor: color + "22", fill: true, pointRadius: 0, borderWidth: 2}, ...(held ? [{label: "buy and hold, before fees", data: r.equity.map(e => e[2]), borderColor: css("--dim"), borderDash: [5, 4], pointRadius: 0, borderWidth: 1.5}] : [])]},
       options: {responsive: true, maintainAspectRatio: false, animation: false, interaction: {mode: "index", intersect: false}, plugins: {legend: {labels: {color: css("--dim"), boxHeight: 2, boxWidth: 18}}, tooltip: {callbacks: {label: c => c.dataset.label + ": " + amount(c.parsed.y) + " " + q}}},
-        scales: {x: {ticks: {color: css("--dim"), maxTicksLimit: innerWidth < 700 ? 4 : 8, maxRotation: 0, callback: function (v) { return this.getLabelForValue(v).slice(0, 10); }}, grid: {display: false}}, y: {position: "right", ticks: {color: css("--dim"), maxTicksLimit: 6}, grid: {color: css("--line")}}}}});
+        scales: {x: {ticks: {color: css("--dim"), maxTicksLimit: innerWidth < 700 ? 3 : 8, maxRotation: 0, callback: function (v) { return this.getLabelForValue(v).slice(0, 10); }}, grid: {display: false}}, y: {position: "right", ticks: {color: css("--dim"), maxTicksLimit: 6}, grid: {color: css("--line")}}}}});
   }
   async end(run, goes) {
     try { await api("/api/backtests/" + run, {method: "DELETE", timeout: 15000}); }

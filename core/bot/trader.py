@@ -19,7 +19,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOp
 from typing import Any
 
 from core.account import ledger, pots
-from core.bot import decisions, schedule, series, setup, status
+from core.bot import climate, decisions, schedule, series, setup, status
 from core.bot.booking import Booking
 from core.bot.catchup import CatchUp
 from core.bot.desk import Desk
@@ -495,6 +495,8 @@ class Trader:
         self.teller.checked(self.config, self.symbol, self.position, decision, why, price)
         if self.strategist is not None and fresh:
             self.following.heard(self.strategist.recommended)
+            if candle is not None and not getattr(self.clock, "stepped", False):
+                self.status.fields["regime"] = climate.told(self.feed.store, self.exchange.venue, self.symbol.name, self.config.timeframe, candle)
         self.status.fields["checks_completed"] += 1
         self._record(decision, why, price, slot=slot)
 

@@ -96,6 +96,7 @@ def row(
         "next_check_wall": status.get("next_check_wall_ms") if running else None,
         "heartbeat_wall": status.get("heartbeat_wall_ms"),
         "speed": status.get("speed"),
+        "regime": status.get("regime") if running else None,
         "unresolved": bool(status.get("unresolved")) or bool(position.get("pending_order")),
         "warnings": state.log.warnings,
         "errors": state.log.errors + (1 if state.error else 0),
