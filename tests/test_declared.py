@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from backtest_help import START
-from core.backtest import honesty, prepare
+from core.backtest import honesty, prepare, space
 from core.bot import setup
 from core.config import load as load_settings
 from core.errors import SettingsError, StrategyError
@@ -21,6 +21,7 @@ from core.market import indicators
 from core.market.bars import Bars
 from core.storage import dumps, loads
 from market_data import real_candles, table, walk
+from processes import Home, until
 from stepped import World, run_until
 from strategies.base import Strategy, rows_of
 from strategies.declared import NO_SHORTS, Declared, make
@@ -374,3 +375,30 @@ def test_the_readmes_file_works_as_it_stands_and_the_readme_names_all_there_is(t
     assert (own.timeframe, own.percent("stop_loss_pct"), own.percent("take_profit_pct"), own.declaration.size) == ("1h", D(3), D(6), 50)
     assert {-1, 0, 1} == set(own.signals(walk(3000, seed=2)).tolist())
     assert [word for word in (*indicators.VOCABULARY, *SHIPPED) if f"`{word}`" not in section] == []
+
+
+def test_a_bot_process_trades_a_file_of_its_home_and_names_the_line_of_a_wrong_one(tmp_path: Path):
+    home = Home(tmp_path / "home")
+    try:
+        write(home.path / "strategies", "always.yaml", "timeframe: 1m\nentry: close > 0\nstop_loss: 7\ntake_profit: 20\n")
+        write(home.path / "strategies", "wrong.yaml", "entry: close > rsi\nstop_loss: 7\n")
+        child = home.bot(2, strategy="wrong")
+        assert child.wait(20) == 2
+        assert "wrong.yaml is broken: line 1, column 16: in the rule 'close > rsi': there is no 'rsi'" in home.status(2)["exit"]["reason"]
+        home.paper()
+        home.bot(strategy="always")
+        until(lambda: home.position()["position"] == "LONG" and home.position()["stop_loss"], "a position: " + home.log())
+        held = home.position()
+        assert 0.9299 < held["stop_loss"] / held["entry_price"] <= 0.93 and 1.199 < held["take_profit"] / held["entry_price"] <= 1.2
+        told = until(lambda: home.lines("bot_1_decisions.jsonl"), "its first decision")[0]["reasoning"]
+        assert held["strategy"]["key"] == "always" and told.startswith("Entry: close > 0 (close ")
+        assert "1m candles" in home.log()
+    finally:
+        home.end()
+
+
+def test_a_sweep_varies_the_parameters_that_a_file_declares():
+    entry = load().get("rsi_reversal")
+    axes = space.axes(tuple(entry.cls.params), {"oversold": "20:40:10", "overbought": "", "stop_loss_pct": "1,2"})
+    assert [(a.name, len(a.grid())) for a in axes] == [("oversold", 3), ("overbought", 5), ("stop_loss_pct", 2)]
+    assert all(entry.build({n: v for n, v in c.items() if n != "stop_loss_pct"}).warmup <= 1000 for c in space.grid(axes))
