@@ -17,12 +17,13 @@ from typing import Any
 
 from core.backtest.engine import run, trades
 from core.backtest.result import Config, Trade
-from core.backtest.tape import Tape
+from core.backtest.tape import Tape, money
 from core.bot import schedule
 from core.bot.series import Recorded
 from core.bot.trader import Trader
 from core.clock import utc_text
 from core.config import market_time
+from core.market import timeframes
 from core.market.bars import PRICES, Bars, price_text, read_file
 from core.model import Fill
 from core.paper.markets import open_market
@@ -51,6 +52,11 @@ class Case:
     def span(self) -> tuple[int, int]:
         begin = market_time(self.start)
         return begin, begin + int(self.days * DAY)
+
+    @property
+    def compared(self) -> int:
+        """Exits up to here are compared: the backtest closes what is open at the last candle's open."""
+        return self.span[1] - 900_000
 
 
 @cache
@@ -163,9 +169,14 @@ def as_a_backtest(
     """The same in the backtester, without what was closed because the candles end."""
     end = case.span[1]
     bars = real_bars(case.symbol).slice(case.span[0] - WEEK, end) if invented is None else invented.slice(None, end)
+    finer = None
+    if config.timeframe != bars.timeframe:  # the path is that of the candles which the paper exchange replays
+        rows = [list(row) for row in zip(*(column.tolist() for column in bars.columns()), strict=True)]
+        made = timeframes.resample(rows, bars.timeframe, config.timeframe)
+        finer, bars = bars, Bars.from_rows([[t, *map(money, prices), volume] for t, *prices, volume in made], case.symbol, config.timeframe)
     recorded = {name: Recorded(decisions, name, (config.check_interval_s or 1) * 1000) for name in strategy.needs}
-    result = run(config, bars, strategy, providers=recorded, **asked)
-    return [t for t in result.trades if t.exit_reason != "end" and t.exit_time < end - 300_000]
+    result = run(config, bars, strategy, finer, providers=recorded, **asked)
+    return [t for t in result.trades if t.exit_reason != "end" and t.exit_time < case.compared]
 
 
 def differences(bot: list[Trade], backtest: list[Trade]) -> list[str]:

@@ -32,7 +32,7 @@ from strategies.base import MarketView, Strategy
 D = Decimal
 WHOLE = os.environ.get("SAME") == "whole"
 # A slot of every interval below: k·420 s and k·900 s meet there; checks fall 2 s later.
-BEGIN, DAYS = ("2021-02-01T00:00:02", 30.0) if WHOLE else ("2021-02-10T21:00:02", 0.7)
+BEGIN, DAYS = ("2021-02-01T00:00:02", 30.0) if WHOLE else ("2021-02-10T21:00:02", 0.6)
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "as shipped": {},
@@ -52,22 +52,25 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "all that is free": {"sizing": "all_available", "stop_loss_pct": "0.7"},
     "checks at 7 minutes and 13 s": {"check_interval": 420, "offset": 13, "stop_loss_pct": "0.6"},
 }
+COVERED = ("as shipped", "watched by the bot", "tight", "fixed size", "a stop alone")  # by others, in the sample
 SLIPPING = ("tight, watched by the bot", "break-even")
 STRATEGIES = registry.load().keys()
+RARE = ("ema_trend", "rsi_reversal")  # those trade once in a day or two
 
 
 def pairs() -> list[tuple[str, str]]:
     """(strategy, option): all of them, or each strategy and each option at least once."""
     if WHOLE:
         return [(s, o) for s in STRATEGIES for o in OPTIONS]
-    return [(STRATEGIES[i % len(STRATEGIES)], option) for i, option in enumerate(OPTIONS)]
+    sample = [o for o in OPTIONS if o not in COVERED]
+    return [(STRATEGIES[i % len(STRATEGIES)], sample[i % len(sample)]) for i in range(max(len(STRATEGIES), len(sample)))]
 
 
 def case_of(strategy: str, option: str, number: int) -> Case:
     record = OPTIONS[option]
     start = BEGIN.replace(":02", f":{2 + record.get('offset', 0):02d}")
     symbol = "ETHUSDT" if number % 3 == 2 else "BTCUSDT"
-    return Case(symbol, strategy, start, DAYS, record, slippage="0.05" if option in SLIPPING else "0")
+    return Case(symbol, strategy, start, 3.0 if strategy in RARE and not WHOLE else DAYS, record, slippage="0.05" if option in SLIPPING else "0")
 
 
 @pytest.mark.timeout(3600 if WHOLE else 120)
@@ -77,15 +80,15 @@ def test_the_backtest_makes_the_trades_of_the_bot(tmp_path: Path, strategy: str,
     case = case_of(strategy, option, number)
     as_bot, decisions, config = as_a_bot(tmp_path, case)
     as_backtest = as_a_backtest(case, config, decisions, registry.load().build(strategy))
-    as_bot = [t for t in as_bot if t.exit_time < case.span[1] - 300_000]
+    as_bot = [t for t in as_bot if t.exit_time < case.compared]
     assert differences(as_bot, as_backtest) == []
-    assert len(as_bot) >= (20 if WHOLE else 1)
+    assert len(as_bot) >= ((5 if strategy in RARE else 20) if WHOLE else 1)
 
 
 def _config(case: Case) -> Config:
     symbol = Symbol("BTCUSDT", "BTC", "USDT", True, Rules.from_binance(FILTERS), frozenset(TYPES))
     plan = Plan(D(3000), stop_loss_pct=D("0.5"), take_profit_pct=D("0.8"))
-    return Config(symbol=symbol, timeframe="5m", plan=plan, check_interval_s=300, from_ms=case.span[0])
+    return Config(symbol=symbol, timeframe="5m", plan=plan, check_interval_s=900, from_ms=case.span[0])
 
 
 class Ladder(Strategy):
@@ -121,12 +124,12 @@ class Ladder(Strategy):
 
 
 @pytest.mark.timeout(1200 if WHOLE else 120)
-@pytest.mark.parametrize("stop", ["1.2", "6"])
+@pytest.mark.parametrize("stop", ["1.2", "6"] if WHOLE else ["1.2"])
 def test_a_strategy_that_manages_its_position_by_resting_orders_trades_the_same(tmp_path: Path, stop: str) -> None:
     case = Case("BTCUSDT", "ladder", BEGIN, DAYS, {"stop_loss_pct": stop, "take_profit_pct": 0, "check_interval": 300})
     as_bot, decisions, config = as_a_bot(tmp_path, case, Ladder())
     as_backtest = as_a_backtest(case, config, decisions, Ladder())
-    as_bot = [t for t in as_bot if t.exit_time < case.span[1] - 300_000]
+    as_bot = [t for t in as_bot if t.exit_time < case.compared]
     assert differences(as_bot, as_backtest) == []
     assert len(as_bot) >= 2
 
@@ -171,7 +174,7 @@ def test_wild_candles_with_jumps_and_holes_are_traded_the_same(tmp_path: Path, s
     bars = wild(seed, 60 + 240)
     as_bot, decisions, config = as_a_bot(tmp_path, case, Dice(), bars, stops)
     as_backtest = as_a_backtest(case, config, decisions, Dice(), bars)
-    as_bot = [t for t in as_bot if t.exit_time < case.span[1] - 300_000]
+    as_bot = [t for t in as_bot if t.exit_time < case.compared]
     assert differences(as_bot, as_backtest) == []
     assert len(as_bot) >= 5
 
