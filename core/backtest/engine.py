@@ -74,7 +74,7 @@ def run(
         if last and not played and engine != "exact" and task is not None:
             ran = fast.play(task, cash)
             if ran is not None:
-                return Result(config, ran.trades, Equity(*ran.equity(task, _first(task))), refused=ran.refused)  # type: ignore[arg-type]
+                return Result(config, ran.trades, Equity(*ran.equity(task, _first(task))), refused=ran.refused)
         if task is not None:
             played.append((task, exact.play([task], cash, progress)))
     return _result(config, played)

@@ -8,6 +8,7 @@ goes straight into JSON. Money is Decimal; ratios are floats, because nothing is
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -274,7 +275,7 @@ def profit_factor(profits: list[Decimal]) -> float | None:
     return _told(float(sum((p for p in profits if p > 0), ZERO) / lost)) if lost else None
 
 
-def exposure_pct(trades: list[Trade], start: int | None, end: int | None) -> float | None:
+def exposure_pct(trades: Sequence[Trade], start: int | None, end: int | None) -> float | None:
     """The part of the time in which any position was open, percent; overlapping trades count once."""
     if start is None or end is None or end <= start:
         return None

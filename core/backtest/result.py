@@ -6,7 +6,7 @@ whoever makes a Result has it loaded already.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -162,7 +162,7 @@ class Result:
     """What a backtest found. `trades` by exit time; `warnings` are for people; `refused` counts the entries and exits that were not made, by reason."""
 
     config: Config
-    trades: list[Trade]
+    trades: Sequence[Trade]  # the fast engine makes each when it is asked for
     equity: Equity
     warnings: tuple[str, ...] = ()
     refused: Mapping[str, int] = field(default_factory=dict)
