@@ -1,6 +1,6 @@
 """Strategies that are declared in a YAML file, made into classes like any other. Touches no file.
 
-`make(source, name)` reads a file's text (strategies/declaration.py says what may stand in it) and
+`make(source, name)` reads a file's text (strategies/fields.py says what may stand in it) and
 gives a class whose parameters, signals, warm-up and reasons follow from it. A declared strategy buys
 when its entry rules hold on a closed candle and sells when its exit rules do; where both hold it
 sells, because what would be bought would have to be sold at once. Short rules are read, checked and
@@ -19,7 +19,8 @@ from core.errors import StrategyError
 from core.market import timeframes
 from strategies import rule_values
 from strategies.base import Strategy
-from strategies.declaration import Declaration, Group, Measure, Rule, read
+from strategies.declaration import Declaration, Group, Measure, Rule
+from strategies.fields import read
 from strategies.rules import COLUMNS, Given, Join, Value, leaves
 
 MOST_ROWS = 1000  # what one request for candles brings (core/bot/feed.py)

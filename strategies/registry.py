@@ -4,7 +4,7 @@ Looks in this folder and, where it is given, in an extra one (BOTYARD_HOME/strat
 file is executed only when somebody asks for its strategy, or for all of them, so that a
 bot doesn't load what only another bot's strategy needs. What a file's key can be is read
 from its text beforehand. A broken file is named and keeps no other from loading. What a
-YAML file may hold is told in strategies/declaration.py.
+YAML file may hold is told in strategies/fields.py.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal as D
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from core.errors import InputError, StrategyError
+from core.storage import loads
 from strategies import marked_yaml
 from strategies.declared import make
 from strategies.registry import FOLDER, load
+from test_dash_gate import Page
 
 GOOD = """\
 title: Mine
@@ -105,6 +108,8 @@ WRONG: list[tuple[str, str | bytes, str, str]] = [
     ("a short exit without an entry", added("short:\n  exit: rsi < 70"), "line", "short has an exit and no entry"),
     ("windows beyond what a bot is handed", changed("window: 14", "window: 500"), "", "rest on 14302 candles, and no bot is handed more than 1000"),
     ("a day of candles too short", changed("  macd: macd", "  macd: vwap_day").replace("5m", "1m").replace("> 70", "> macd"), "", "timeframe of 3m or longer"),
+    ("a parameter that changes nothing", changed("rsi < level", "rsi < 30"), "line 4, column 3", "parameter level changes nothing; use it"),
+    ("a help that is a list", changed("help: the level", "help: [the]"), "line 4", "help of parameter level must be a text"),
     ("a title that is a list", changed("title: Mine", "title: [Mine]"), "line 1, column 8", "title must be a text"),
     ("a title without end", changed("title: Mine", "title: " + "x" * 81), "line 1, column 8", "at most 80"),
     ("a name that is a list", added("? [a, b]\n: 1"), "line 11", "a field's name must be a text"),
@@ -198,3 +203,21 @@ def test_any_bytes_are_yaml_or_a_refusal(source: bytes):
         marked_yaml.read(source)
     except marked_yaml.MarkedError as e:
         assert str(e).startswith("line ")
+
+
+def test_the_page_names_a_wrong_file_and_offers_the_right_one(home: Path):
+    (home / "active_bots.json").write_text("[]")
+    (home / "strategies").mkdir()
+    (home / "strategies" / "bad.yaml").write_text(changed("window: 14", "windw: 14"), encoding="utf-8")
+    (home / "strategies" / "good.yaml").write_text(added("symbol: ETHUSDT\nstop_loss: 2.50"), encoding="utf-8")
+    page = Page(home)
+    found = loads(page.send("GET", "/api/strategies").data)
+    assert "line 6, column 25" in found["broken"]["bad.yaml"]
+    good = next(s for s in found["strategies"] if s["key"] == "good")
+    assert (good["title"], good["timeframe"], good["symbol"], good["stop_loss_pct"], good["take_profit_pct"]) == ("Mine", "5m", "ETHUSDT", D("2.50"), None)
+    body = {"name": "Bot", "symbol": "ETHUSDT", "strategy": "good", "trade_amount": 100}
+    answer = page.send("POST", "/api/create-bot", {**body, "params": {"level": 60}})
+    assert answer.status_code == 400 and "level: must be a whole number from 5 to 50" in loads(answer.data)["error"]
+    answer = page.send("POST", "/api/create-bot", {**body, "strategy": "bad"})
+    assert answer.status_code == 400 and "bad.yaml is broken: line 6, column 25" in loads(answer.data)["error"]
+    assert page.send("POST", "/api/create-bot", {**body, "params": {"level": 40}}).status_code == 201
