@@ -310,6 +310,18 @@ def test_what_the_file_declares_counts_where_the_record_is_null_and_over_the_set
     assert (guard.plan.stop_loss_pct, guard.plan.take_profit_pct) == (D("1.5"), D(8))
 
 
+def test_the_smallest_entry_is_reckoned_with_the_stop_that_counts(tmp_path: Path):
+    (tmp_path / ".env").write_text("STOP_LOSS_PCT=1.5\n", encoding="utf-8")
+    write(tmp_path / "strategies", "own.yaml", PLAIN + "stop_loss: 30\n")
+    settings = load_settings({"BOTYARD_HOME": str(tmp_path)})
+
+    def stop(key: str, **record: Any) -> Decimal:
+        return setup.stop_loss_of({"strategy": key, "stop_loss_pct": None, **record}, settings, tmp_path / "strategies")
+
+    assert (stop("own"), stop("own", stop_loss_pct=D(4)), stop("own", stop_loss_pct=0)) == (D(30), D(4), D(0))
+    assert stop("volatile") == stop("own", params={"no": 1}) == stop("nobody's") == D("1.5")
+
+
 def test_a_strategy_in_python_declares_stop_and_target_likewise_and_a_wrong_one_is_named(tmp_path: Path):
     class Own(Strategy):
         key = "own"

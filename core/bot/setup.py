@@ -6,17 +6,19 @@ check for those that may change while it runs.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from core.account.limits import Limits, of_record
 from core.bot import schedule
 from core.bot.decisions import ENTRY_COST_PCT, NO_STOP, PROTECTIONS, SIZINGS, Plan
 from core.config import TIMEFRAMES, Settings
-from core.errors import SettingsError, StrategyError
+from core.errors import InputError, SettingsError, StrategyError
 from core.exchange import live_problem, venue_problems
 from core.model import MODES, Mode
 from strategies.base import Strategy
@@ -48,6 +50,20 @@ class Setup:
 def mode_of(record: Mapping[str, Any] | None) -> str:
     """A bot whose record names no mode is paper."""
     return str((record or {}).get("mode") or "paper")
+
+
+def stop_loss_of(record: Mapping[str, Any], settings: Settings, strategies: Path) -> Decimal:
+    """The stop that a bot of this record would give its entries, percent; 0: none. `strategies`: the folder of one's own.
+
+    A strategy that can't be built declares nothing here: whoever builds it tells why."""
+    if record.get("stop_loss_pct") is not None:
+        return Decimal(str(record["stop_loss_pct"]))
+    from strategies import registry
+
+    found = None
+    with contextlib.suppress(StrategyError, InputError):
+        found = registry.load(strategies).build(str(record["strategy"]), record.get("params") or {}).percent("stop_loss_pct")
+    return settings.stop_loss_pct if found is None else found
 
 
 def contradictions(record: Mapping[str, Any], name: str, symbol: str, strategy: str, trade_amount: Decimal) -> list[str]:

@@ -257,7 +257,7 @@ class Taking:
             self.copy(f"archive/{name}")
         for name in _names(home / "strategies"):
             ours = home.resolve() == ROOT.resolve()
-            if "__pycache__" not in name and (name.endswith("_strategy.py") if ours else name.endswith((".py", ".yml", ".yaml", ".json"))):
+            if "__pycache__" not in name and (name.endswith(("_strategy.py", ".yml", ".yaml")) if ours else name.endswith((".py", ".yml", ".yaml", ".json"))):
                 self.copy(f"strategies/{name}")
         data = [p.name for p in self.files.path("data").glob("*") if p.is_file() and not p.is_symlink()]
         for name in sorted(data, key=lambda n: (not n.endswith(".db"), n)):  # outbox.db before events.jsonl

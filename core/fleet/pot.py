@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from core.account import access, pots
-from core.bot import decisions, position
+from core.bot import decisions, position, setup
 from core.config import Settings
 from core.errors import Conflict, InputError
 from core.exchange import Exchange
@@ -83,7 +83,8 @@ def _weigh(files: Files, settings: Settings, bot_id: int, change: Decimal, excha
     file = None if held is None else position.to_json(held)
     before = pots.pot_of(record, file)
     after = before + change
-    _exitable(record, settings, symbol, client.price(symbol.name), before, after, change)
+    stop = setup.stop_loss_of(record, settings, files.home / "strategies")
+    _exitable(stop, symbol, client.price(symbol.name), before, after, change)
     profit, taken = pots.profit_of(file), pots.paid_out(record, file)
     from_profit, warning = ZERO, ""
     if change < 0:
@@ -110,9 +111,8 @@ def _client(files: Files, settings: Settings, record: dict[str, Any]) -> Exchang
     return client
 
 
-def _exitable(record: dict[str, Any], settings: Settings, symbol: Symbol, price: Decimal, before: Decimal, after: Decimal, change: Decimal) -> None:
+def _exitable(stop: Decimal, symbol: Symbol, price: Decimal, before: Decimal, after: Decimal, change: Decimal) -> None:
     """InputError where the pot after it couldn't buy what can be sold again, or is too large for one order."""
-    stop = settings.stop_loss_pct if record["stop_loss_pct"] is None else record["stop_loss_pct"]
     least, most = sizing.smallest_entry(symbol, price, stop), sizing.largest_entry(symbol)
     if after < least:
         raise InputError(

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from core.account import access, claims, pots
-from core.bot import ids
+from core.bot import ids, setup
 from core.bot import position as position_file
 from core.clock import wall_ms
 from core.config import Settings
@@ -268,9 +268,8 @@ class _Flight:
 
     def amount(self) -> Iterator[Check]:
         s, amount = self.symbol, Decimal(str(self.record["trade_amount"]))
-        stop = self.record.get("stop_loss_pct")
-        price = self.client.price(s.name)
-        low, high = smallest_entry(s, price, self.settings.stop_loss_pct if stop is None else Decimal(str(stop))), largest_entry(s)
+        stop = setup.stop_loss_of(self.record, self.settings, self.files.home / "strategies")
+        low, high = smallest_entry(s, self.client.price(s.name), stop), largest_entry(s)
         if amount < low:
             text = f"{plain(amount)} {s.quote} is too little for {s.name}: less than {plain(low)} could not be sold at its stop"
             yield Check("amount", "fail", text, f"Set trade_amount to at least {plain(low)}.")
