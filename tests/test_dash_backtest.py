@@ -320,6 +320,30 @@ def test_the_dashboard_loads_neither_numpy_nor_pandas_for_it() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
 
 
+def test_a_phase_that_takes_too_long_is_ended_whatever_it_is_in_the_middle_of(home: Path) -> None:
+    code = "import sys, threading\nfrom core.dash.backtest_worker import Job\nJob(sys.argv[1], 1).phase('running', 0.2)\nthreading.Event().wait(30)"
+    done = subprocess.run([sys.executable, "-c", code, str(home)], cwd=ROOT, timeout=60)
+    end = json.loads((home / "data/backtests/1/end.json").read_text())
+    assert done.returncode == 1 and end["kind"] == "time" and "longer than" in end["error"]
+
+
+def test_a_strategy_that_wants_more_memory_than_there_is_ends_alone(yard: Yard) -> None:
+    yard.candles(300)
+    text = SLOW.replace("import time", "import numpy as np").replace("time.sleep(60)", "return np.ones(10**9)").replace("Slow", "Hog")
+    (yard.home.files.path("strategies") / "hog_strategy.py").write_text(text)
+    done = yard.ended(yard.start(yard.home.record(strategy="hog")))
+    assert done["state"] == "failed" and "Unable to allocate" in done["error"] and yard.ask("GET", "/api/overview").status_code == 200
+
+
+def test_a_running_bots_word_on_the_market_is_shown_and_an_old_one_is_not(yard: Yard) -> None:
+    bot = yard.home.record(strategy="ticker", status="running")
+    told = {"word": "trend_up", "since_ms": END_MS, "earlier": False, "candle_ms": END_MS}
+    yard.home.status(bot, pid=7, regime=told)
+    assert yard.ask("GET", "/api/overview").get_json()["bots"][0]["regime"] is None
+    yard.app.extensions["board"].supervisor.pids[bot] = 7
+    assert yard.ask("GET", "/api/overview").get_json()["bots"][0]["regime"] == told
+
+
 def test_a_moment_is_text_or_milliseconds() -> None:
     from decimal import Decimal
 

@@ -50,7 +50,7 @@ FILES = {"report.html": "text/html", "trades.csv": "text/csv", "result.json": "a
 FIELDS = ("from", "to", "cash", "fee_pct", "slippage_pct", "protection", "timing", "venue", "fetch")
 DIED = (
     "Its process ended without a word: it was killed from outside, or used up the memory or the time it may have. "
-    "Try a shorter time or a longer timeframe; nothing else was touched."
+    "Try a shorter time or a longer timeframe; nothing else was touched. What it said last is in the file {out}."
 )
 
 
@@ -194,7 +194,7 @@ class Backtests:
             if running or (child is not None and child.poll() is None):
                 progress = self._read(run, "progress.json") or {}
                 return {**found, "state": "running" if running else "starting", **{k: progress.get(k) for k in ("phase", "part", "left_s", "words")}}
-            end = self._read(run, "end.json") or {"state": "failed", "kind": "died", "error": DIED}  # it may just have ended
+            end = self._read(run, "end.json") or {"state": "failed", "kind": "died", "error": DIED.format(out=f"{FOLDER}/{run}/out")}  # it may just have ended
         if end.get("state") != "done" and self._path(run, "cancelled").exists():
             end = {"state": "cancelled", "error": None}
         written = [name for name in FILES if self._path(run, name).exists()] if end.get("state") == "done" else []
