@@ -728,6 +728,7 @@ details[open]>summary{margin-bottom:12px}
 .l-w{color:var(--warn)}.l-e{color:var(--bad)}
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:14px 20px}
 .facts .fig .v{white-space:normal;overflow-wrap:anywhere;font-size:15.5px}
+.facts .fig{align-content:start}.fig .v .tiny{font-weight:400}
 .note{border-left:3px solid var(--line);padding:2px 0 2px 12px;color:var(--dim);font-size:14px;overflow-wrap:anywhere}
 .note.warn{border-color:var(--warn);color:var(--warn)}.note.bad{border-color:var(--bad);color:var(--bad)}
 .hands{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));gap:14px;align-items:start}
