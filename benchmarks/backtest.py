@@ -170,7 +170,7 @@ def run_backtesting(folder: Path) -> Any:
     return once
 
 
-FREQTRADE_STRATEGY = f'''
+FREQTRADE_STRATEGY = f"""
 from pandas import DataFrame
 from freqtrade.strategy import IStrategy
 
@@ -195,7 +195,7 @@ class Cross(IStrategy):
         down = (dataframe["fast"] < dataframe["slow"]) & (dataframe["fast"].shift(1) >= dataframe["slow"].shift(1))
         dataframe.loc[down, "exit_long"] = 1
         return dataframe
-'''
+"""
 
 
 def run_freqtrade(folder: Path) -> Any:

@@ -206,4 +206,3 @@ def _whole_days(declaration: Declaration, candles: pd.DataFrame) -> None:
     if len(opened) > 1 and int(np.diff(opened).min()) < wanted:
         shorter = f"it is declared for candles of {declaration.timeframe}; give the bot that timeframe or a longer one"
         raise StrategyError(f"strategy {declaration.key} uses {_BY_DAY}, which needs whole days, and {shorter}")
-

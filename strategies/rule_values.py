@@ -36,7 +36,6 @@ def _back(node: Value, given: Mapping[str, Any]) -> int:
     return back
 
 
-
 @dataclass(frozen=True, slots=True)
 class Table:
     """`columns`: every value by its name, float64 arrays of `size`; NaN: not known. `given`: the parameters."""

@@ -163,9 +163,7 @@ def _play(world: World, bot: Trader, tape: Tape, end_ms: int) -> None:
         world.wall = WALL_START + nearest - begin
 
 
-def as_a_backtest(
-    case: Case, config: Config, decisions: list[dict[str, Any]], strategy: Strategy, invented: Bars | None = None, **asked: Any
-) -> list[Trade]:
+def as_a_backtest(case: Case, config: Config, decisions: list[dict[str, Any]], strategy: Strategy, invented: Bars | None = None, **asked: Any) -> list[Trade]:
     """The same in the backtester, without what was closed because the candles end."""
     end = case.span[1]
     bars = real_bars(case.symbol).slice(case.span[0] - WEEK, end) if invented is None else invented.slice(None, end)

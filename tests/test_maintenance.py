@@ -218,9 +218,7 @@ def test_it_survives_a_new_yard_and_a_reboot(y: Yardful, make: Callable[[Yardful
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', '{"schema": 1, "on": "no", "wall_ms": 5}', '{"schema": 9, "on": false, "wall_ms": 5}'])
-def test_a_file_that_can_not_be_read_counts_as_on_what_runs_goes_on_and_it_says_how_to_mend_it(
-    y: Yardful, make: Callable[[Yardful], Yard], text: str
-) -> None:
+def test_a_file_that_can_not_be_read_counts_as_on_what_runs_goes_on_and_it_says_how_to_mend_it(y: Yardful, make: Callable[[Yardful], Yard], text: str) -> None:
     running, *_ = y.bots("Runs", "Wanted", status="running")
     pid = y.supervisor.start(running)
     y.files.path(maintenance.FILE).write_text(text)

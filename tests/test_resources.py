@@ -216,9 +216,7 @@ def heavy(y: Yardful, yard: Yard) -> Callable[..., int]:
     return make
 
 
-def test_a_bot_above_its_limit_of_memory_is_ended_gracefully_and_started_anew_and_that_is_told_once(
-    y: Yardful, yard: Yard, heavy: Callable[..., int]
-) -> None:
+def test_a_bot_above_its_limit_of_memory_is_ended_gracefully_and_started_anew_and_that_is_told_once(y: Yardful, yard: Yard, heavy: Callable[..., int]) -> None:
     pid, light = heavy(), y.supervisor.pid(2)
     sample(yard, MEMORY_SAMPLES - 1)
     assert y.supervisor.pid(1) == pid

@@ -191,9 +191,7 @@ class House:
         # What systemd gives a unit of the system, and no more: no terminal, no folder of ours.
         env = {"PATH": os.environ["PATH"], "HOME": os.path.expanduser("~"), "USER": getpass.getuser(), **{k: v for k, _, v in given}}
         assert env["BOTYARD_HOME"] == str(self.home)
-        self.main = subprocess.Popen(
-            command(told.stdout), cwd="/", env=env, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.out, start_new_session=True
-        )
+        self.main = subprocess.Popen(command(told.stdout), cwd="/", env=env, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.out, start_new_session=True)
 
     def processes(self) -> list[psutil.Process]:
         """Everything of this house: what systemd would find in the unit's control group."""

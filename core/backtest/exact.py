@@ -106,9 +106,7 @@ class Driver:
             config.slippage_pct / HUNDRED,
             UNIT if config.filters else FINE,
         )
-        self.player = Player(
-            number, config, task.bars, self.market, task.strategy, task.signals, task.providers, lambda: worth(self.now)
-        )
+        self.player = Player(number, config, task.bars, self.market, task.strategy, task.signals, task.providers, lambda: worth(self.now))
         self.table = Timetable(task)
         self.risk_ms = config.risk_interval_s * 1000
         self.now = task.start_ms - 1

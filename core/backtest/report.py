@@ -328,7 +328,7 @@ def _settings(config: Config) -> list[tuple[str, str]]:
 def _table(rows: Sequence[tuple[str, str]]) -> str:
     if not rows:
         return "<p>None.</p>"
-    lines = "".join(f'<tr><th{" class=under" if name.startswith("  ") else ""}>{_text(name.strip())}</th><td>{_text(value)}</td></tr>' for name, value in rows)
+    lines = "".join(f"<tr><th{' class=under' if name.startswith('  ') else ''}>{_text(name.strip())}</th><td>{_text(value)}</td></tr>" for name, value in rows)
     return f"<table class=pairs><tbody>{lines}</tbody></table>"
 
 

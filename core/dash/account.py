@@ -312,4 +312,3 @@ def cancel_orphan(board: Board, given: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError('The body must be such as {"mode": "paper", "client_id": "by..."}')
     update = asking(board, mode, lambda c: account_of.cancel_orphan(board.files, c, client_id, BY))
     return {"text": account_of.words(update)}
-

@@ -117,9 +117,7 @@ class Judge:
             s.busy_since = now
         elif now - s.busy_since >= CPU_S and not s.told_cpu:
             s.told_cpu = True
-            found.append(
-                Verdict("cpu", f"has used more than {limits['cpu_pct']:g} % of a processor for {CPU_S / 60:.0f} minutes ({usage.cpu_pct:.0f} % now)")
-            )
+            found.append(Verdict("cpu", f"has used more than {limits['cpu_pct']:g} % of a processor for {CPU_S / 60:.0f} minutes ({usage.cpu_pct:.0f} % now)"))
         if usage.disk_mb is None or usage.disk_mb <= limits["disk_mb"]:
             s.told_disk = False
         elif not s.told_disk:

@@ -67,9 +67,7 @@ def expected(levels: Sequence[Level], *, base: Decimal | None = None, quote: Dec
     return None, size - left
 
 
-def cost(
-    bids: Sequence[Level], asks: Sequence[Level], side: Side, *, base: Decimal | None = None, quote: Decimal | None = None
-) -> Cost | None:
+def cost(bids: Sequence[Level], asks: Sequence[Level], side: Side, *, base: Decimal | None = None, quote: Decimal | None = None) -> Cost | None:
     """What a market order of a size meets; None where one side of the book is empty."""
     if not bids or not asks:
         return None
