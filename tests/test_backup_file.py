@@ -135,13 +135,13 @@ def test_a_cut_or_damaged_backup_is_refused_wherever_it_is_cut_or_damaged(files:
     for data in damaged:
         broken.write_bytes(data)
         with contextlib.suppress(OSError, EOFError, zlib.error):
-            if gzip.decompress(data) == content:  # the few bits of the last byte that mean nothing
+            if gzip.decompress(data) == content:  # a bit that means nothing: which ones, differs from copy to copy
                 harmless += 1
                 continue
         with pytest.raises(InputError):
             restore.restore(broken, home)
         assert not home.exists()
-    assert harmless <= 1
+    assert harmless < len(damaged) // 20
     assert [p.name for p in tmp_path.iterdir() if "restoring" in p.name] == []
 
 
