@@ -17,8 +17,8 @@ from market_data import golden, shared
 from strategies import registry
 
 D = Decimal
-# Their unit is a millionth of a coin, so that sizes agree to the last one.
-BTC = Symbol("BTCUSDT", "BTC", "USDT", True, Rules(), base_precision=6)
+# Their unit is a millionth of a coin, as ours is without filters: sizes agree to the last one.
+BTC = Symbol("BTCUSDT", "BTC", "USDT", True, Rules())
 
 
 def ms(text: str) -> int:

@@ -160,9 +160,9 @@ def _at_once(strategy: Strategy) -> bool | None:
     return True if own and not others and not strategy.manages_position and not strategy.needs else None
 
 
-def unfiltered(symbol: Symbol) -> Symbol:
-    """The symbol without its exchange's rules: any price, any quantity of `base_precision` decimals."""
-    return replace(symbol, rules=Rules(step=Decimal(1).scaleb(-symbol.base_precision)), order_types=ORDERS, quote_precision=16)
+def unfiltered(symbol: Symbol, unit: Decimal) -> Symbol:
+    """The symbol without its exchange's rules: any price, any quantity of whole units."""
+    return replace(symbol, rules=Rules(step=unit), order_types=ORDERS, quote_precision=16)
 
 
 def _task(
@@ -179,7 +179,7 @@ def _task(
     path = bars if finer is None else finer.slice(int(bars.open_ms[0]), int(bars.open_ms[-1]) + bars.length_ms)
     if len(bars) < 2 or not len(path) or start >= int(bars.open_ms[-1]):
         return None
-    symbol = config.symbol if config.filters else unfiltered(config.symbol)
+    symbol = config.symbol if config.filters else unfiltered(config.symbol, config.unit)
     signals = strategy.signals(bars.frame()) if at_once else None
     return Task(config, bars, path, strategy, symbol, max(start, int(path.open_ms[0])), int(bars.open_ms[-1]), signals, providers, last_tag)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core import config as settings_module
-from core.backtest.result import Config
+from core.backtest.result import UNIT, Config
 from core.binance_wire import parse_symbol
 from core.bot import schedule
 from core.bot.decisions import PROTECTIONS, SIZINGS, Plan
@@ -58,6 +58,7 @@ class Wanted:
     fee_mode: str = "received"
     slippage_pct: Decimal = Decimal(0)
     filters: bool = True
+    unit: Decimal = UNIT
     stop_loss_pct: Decimal | None = None  # 0: none; None: what the strategy declares, else 2
     take_profit_pct: Decimal | None = None  # 0: none; None: what the strategy declares, else 5
     trailing_stop_pct: Decimal | None = None
@@ -165,6 +166,7 @@ def _config(wanted: Wanted, strategy: Strategy, symbol: Symbol, timeframe: str, 
         fee_mode=wanted.fee_mode,
         slippage_pct=wanted.slippage_pct,
         filters=wanted.filters,
+        unit=wanted.unit,
         check_interval_s=wanted.check_interval_s,
         offset_ms=int(wanted.offset_s * 1000),
         risk_interval_s=wanted.risk_interval_s,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEE_MODES = ("received", "quote")
+UNIT = Decimal("0.000001")  # without filters, as other backtesters' fractional units are
 END = "end"  # exit reason of a trade that was still open when the candles ended
 SPLIT = "split"  # ... or that was closed before a jump between two candles that nobody could trade
 
@@ -43,7 +44,8 @@ class Config:
     fee_pct: Decimal = Decimal("0.1")
     fee_mode: str = "received"  # the fee is taken from the asset received, as Binance does, or always from the quote asset
     slippage_pct: Decimal = ZERO
-    filters: bool = True  # False: any quantity and price is allowed
+    filters: bool = True  # False: any price is allowed, and any quantity of whole units
+    unit: Decimal = UNIT  # the smallest part of a coin where the filters are off
     check_interval_s: int | None = None
     offset_ms: int = 0
     risk_interval_s: int = 5
@@ -60,6 +62,8 @@ class Config:
             value: Decimal = getattr(self, name)
             if not value.is_finite() or not 0 <= value < most:
                 problems.append(f"{name}: {value} must be a percentage from 0 to below {most}")
+        if not self.unit.is_finite() or not 0 < self.unit <= 1:
+            problems.append(f"unit: {self.unit} must be a part of a coin above 0 and at most 1")
         if self.fee_mode not in FEE_MODES:
             problems.append(f"fee_mode: {self.fee_mode!r} must be one of {', '.join(FEE_MODES)}")
         if self.check_interval_s is not None and self.check_interval_s < 1:
@@ -99,6 +103,7 @@ class Config:
             "fee_mode": self.fee_mode,
             "slippage_pct": plain(self.slippage_pct),
             "filters": self.filters,
+            "unit": plain(self.unit),
             "check_interval_s": self.check_interval_s,
             "offset_ms": self.offset_ms,
             "risk_interval_s": self.risk_interval_s,
