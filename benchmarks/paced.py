@@ -236,15 +236,20 @@ def compare(bot: Bot, anchor: Anchor) -> dict[str, Any]:
             late = {"entry": a.entry_time - b.entry_time, "exit": a.exit_time - b.exit_time}
             row["later_market_ms"] = late
             row["later_wall_ms"] = {k: round(v / anchor.speed, 1) for k, v in late.items()}
+            row["exit_known_after_wall_ms"] = round(max(f["wall_ms"] - anchor.wall(b.exit_time) for f in bot.fills if f["time_ms"] == a.exit_time), 1)
             row["differs"] = [name for name in LOOKED_AT if getattr(a, name) != getattr(b, name)]
-            row["what"] = "same" if not row["differs"] else "differs"
+            row["what"] = "same" if not row["differs"] else "dust" if _dust(bot, a, b) else "differs"
             early = [k for k, v in late.items() if v < 0 and (k == "entry" or a.entry_price == b.entry_price)]
-            if early or (row["what"] == "same" and late["exit"] < 0):
-                suspicious.append(f"trade of {utc_text(b.entry_time)}: the bot's {' and '.join(early) or 'exit'} came before the backtest's")
+            if early:
+                suspicious.append(f"trade of {utc_text(b.entry_time)}: the bot's {' and '.join(early)} came before the backtest's")
         elif b is not None:
             cut = anchor.end_ms - b.exit_time < MINUTE and not bot.flat
             row["what"] = "cut off by the end" if cut else "only the backtest"
             row["why"] = _missed(bot, candle_at(b.entry_time))
+            told = _follows(row["why"], rows)
+            row["why"] += told
+            if not told and not cut:
+                suspicious.append(f"trade of {utc_text(b.entry_time)}: only the backtest has it ({row['why']})")
         else:
             assert a is not None
             busy = next((t for t in bot.backtest if t.entry_time <= a.entry_time <= t.exit_time + 2 * MINUTE), None)
@@ -264,6 +269,22 @@ def compare(bot: Bot, anchor: Anchor) -> dict[str, Any]:
     }
 
 
+def _dust(bot: Bot, a: Trade, b: Trade) -> bool:
+    """Bought and sold alike, but for a step or two of dust that an earlier trade, which differed, left to this one."""
+    alike = (a.entry_price, a.quantity, a.exit_price, a.exit_reason) == (b.entry_price, b.quantity, b.exit_price, b.exit_reason)
+    return alike and abs(a.profit - b.profit) <= 2 * bot.config.symbol.rules.step * a.exit_price
+
+
+def _follows(why: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which lateness kept the bot from an entry; empty where none is known that could have."""
+    if why == "no check saw this candle":
+        return ": the check before it took until the next candle had closed"
+    late = next((r["exit_known_after_wall_ms"] for r in reversed(rows) if r["bot"] and r["backtest"]), 0)
+    if late > 0 and ("cooling down" in why or "already long" in why or "not known yet" in why):
+        return f"; of the exit before, the bot knew {late} ms of the wall later than the backtest"
+    return ""
+
+
 def _plain(t: Trade | None) -> dict[str, Any] | None:
     return None if t is None else {k: plain(v) if isinstance(v, Decimal) else v for k, v in dataclasses.asdict(t).items()}
 
@@ -271,8 +292,9 @@ def _plain(t: Trade | None) -> dict[str, Any] | None:
 def _wrong_signals(bot: Bot) -> list[str]:
     """Checks that heard another word of a candle than the backtest's strategy says.
 
-    A HOLD with an action or a reason of its own was decided without the strategy (a stop, no new candle)."""
-    asked = [d for d in bot.decisions if d["signal"] != "HOLD" or (d["action"], d["why_not"]) == ("none", "")]
+    A HOLD with an action or a reason of its own, and a stop or target, were decided without the strategy."""
+    heard = [d for d in bot.decisions if d["signal"] != "HOLD" or (d["action"], d["why_not"]) == ("none", "")]
+    asked = [d for d in heard if not str(d["action"]).endswith(("stop_loss", "take_profit"))]
     return [
         f"check of candle {utc_text(d['candle_ms'])}: the bot heard {d['signal']}, the backtest {bot.signals.get(d['candle_ms'])}"
         for d in asked
@@ -317,10 +339,11 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def summary(found: Sequence[Mapping[str, Any]], anchor: Anchor) -> dict[str, Any]:
-    """Of all bots. `equal`: prices, quantity, reason, profit and fees to the last digit, whatever the time."""
+    """Of all bots. `equal`: prices, quantity, reason, profit and fees to the last digit, whatever the time; `dust`: all of
+    these but a step or two of dust from an earlier trade; `candles_not_seen`: closed before a check, and the next one, too."""
     rows = [r for f in found for r in f["trades"] if r["what"] != "cut off by the end"]
     both = [r for r in rows if r["bot"] and r["backtest"]]
-    count = {what: sum(r["what"] == what for r in rows) for what in ("same", "differs", "only the bot", "only the backtest")}
+    count = {what: sum(r["what"] == what for r in rows) for what in ("same", "dust", "differs", "only the bot", "only the backtest")}
     told = {"speed": anchor.speed, "market_minutes": round((anchor.end_ms - anchor.market_ms) / MINUTE, 1), "trades": len(rows), **count}
     told["equal_pct"] = round(count["same"] / len(rows) * 100, 1) if rows else None
     told["equal_to_the_ms"] = sum(r["what"] == "same" and not any(r["later_market_ms"].values()) for r in both)
