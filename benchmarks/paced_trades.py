@@ -212,6 +212,7 @@ def summary(found: Sequence[Mapping[str, Any]], anchor: Anchor) -> dict[str, Any
     count = {what: sum(r["what"] == what for r in rows) for what in ("same", "dust", "differs", "only the bot", "only the backtest")}
     told = {"speed": anchor.speed, "market_minutes": round((anchor.end_ms - anchor.market_ms) / MINUTE, 1), "trades": len(rows), **count}
     told["equal_pct"] = round(count["same"] / len(rows) * 100, 1) if rows else None
+    told["equal_but_for_dust_pct"] = round((count["same"] + count["dust"]) / len(rows) * 100, 1) if rows else None
     told["equal_to_the_ms"] = sum(r["what"] == "same" and not any(r["later_market_ms"].values()) for r in both)
     for k in ("entry", "exit"):
         told[f"{k}_later_wall_ms"] = spread([r["later_wall_ms"][k] for r in both])
