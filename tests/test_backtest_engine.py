@@ -192,7 +192,7 @@ def test_a_stop_limit_that_the_open_jumps_over_is_sold_by_the_bot_after_two_look
     jump = START + 4 * 5 * MINUTE
     assert trade.exit_reason == "stop_loss"
     assert trade.exit_price == 90
-    assert trade.exit_time == jump + 5000, "the look at the open sees it, the one after it acts"
+    assert trade.exit_time == jump + 2000, "the look at the open sees it, the check two seconds later acts"
 
 
 def test_bots_on_one_account_share_its_money_and_those_with_one_each_do_not() -> None:

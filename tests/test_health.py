@@ -34,6 +34,8 @@ def word(code: int, kind: str = "error", reason: str = "the reason") -> dict[str
         ("running", status(DEFAULT_BOUND_MS + 1), PID, None, "stuck", "last sign of life 38 s ago"),
         ("running", status(200_000), PID, None, "stuck", "3 min ago"),
         ("stopped", status(), PID, None, "running", "started it by hand"),
+        ("running", status(thinking_since_wall_ms=NOW - 60_000), PID, None, "running", ""),
+        ("running", status(thinking_since_wall_ms=NOW - 121_000), PID, None, "stuck", "has not answered for 2 min; stop and target are watched"),
         ("running", status(speed=0), PID, None, "running", "idle: the market's clock stands still"),
         ("running", None, PID, None, "starting", "process 4711 is starting"),
         ("running", status(pid=1), PID, None, "starting", "is starting"),

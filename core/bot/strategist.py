@@ -73,6 +73,11 @@ class Strategist:
         wall = self.clock.wall_ms()
         return self.clock.market_ms() < question.late_ms or wall < question.again_wall
 
+    def thinking_since(self) -> int | None:
+        """Wall ms when the question that runs now was asked; None where none runs."""
+        question = self._question
+        return None if question is None or question.done else question.asked_wall
+
     def stands_at(self, candle: int | None) -> int | None:
         """The candle that counts as decided on after a check: of a strategy that still thinks about an older one,
         that one, so that the newest is asked about as soon as it can be."""

@@ -397,6 +397,7 @@ class Trader:
             next_check_ms=next_slot,
             next_check_wall_ms=None if next_slot is None or speed <= 0 else now + int(max(0, next_slot - market) / speed),
             unresolved=self.executor.unresolved,
+            thinking_since_wall_ms=None if self.strategist is None else self.strategist.thinking_since(),
             day=None if day is None else {"date": day[0], "value": day[1]},
             **(changes or {}),
         )

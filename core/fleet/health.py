@@ -18,6 +18,8 @@ SHORTEST_EXPOSED_MS = 6_000
 # A price beyond a stop needs no such patience: whoever looks at it sells within seconds. A start
 # is given longer, because a busy machine needs its time for imports.
 SILENT_MS, SILENT_START_MS = 5_000, 8_000
+# A strategy that takes a minute is slow; the bot watches its stop meanwhile. One that takes longer never ends.
+THOUGHT_MS = 120_000
 
 
 def stuck_bound_ms(settings: Settings) -> int:
@@ -119,6 +121,9 @@ def _alive(
         return _answer("stuck", f"process {pid} gave its last sign of life {_seconds(age)} ago, and nobody else watches its position or its order")
     if own.get("state") == "starting":
         return _answer("starting", f"process {pid} is starting")
+    asked = _whole(own.get("thinking_since_wall_ms"))
+    if asked and now_wall_ms - asked > THOUGHT_MS:
+        return _answer("stuck", f"its strategy has not answered for {_seconds(now_wall_ms - asked)}; stop and target are watched")
     if record["status"] == "running" and note.get("pid") == pid and note.get("late"):
         return _answer("running", str(note["late"]))
     if own.get("speed") is not None and own["speed"] <= 0 and not own.get("guard"):
