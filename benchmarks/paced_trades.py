@@ -25,6 +25,7 @@ from strategies.base import SIGNAL_NAMES, Strategy
 
 MINUTE, DAY = 60_000, 86_400_000
 LOOKED_AT = ("entry_price", "quantity", "exit_price", "exit_reason", "profit", "fees")
+MONEY = ("price", "quantity", "quote", "fee")
 FIELDS = set(Fill.__dataclass_fields__)
 
 
@@ -60,6 +61,8 @@ class Bot:
 
 def replay(bot: Bot, anchor: Anchor) -> None:
     """Fill in both lists of trades, and what the strategy says of each candle."""
+    # A whole number in a file is an int: money is made Decimal here, once.
+    bot.fills = [{k: Decimal(v) if k in MONEY else v for k, v in row.items()} for row in bot.fills]
     fills = [Fill(**{k: v for k, v in row.items() if k in FIELDS}) for row in bot.fills]
     bot.trades, still_open = trades(fills, bot.config.symbol)
     if not bot.flat and not still_open and bot.trades:

@@ -93,6 +93,11 @@ def test_a_bot_that_did_the_same_is_told_equal(bot: Bot) -> None:
     assert told["candles_not_seen"] == f"0 of {ROWS - FIRST - 2}"
 
 
+def test_a_whole_number_in_the_journal_is_a_price_like_any_other(bot: Bot) -> None:
+    bot.fills[2]["price"] = 30_000
+    assert any("at 30000, where the path prints" in text for text in compared(bot)["suspicious"])
+
+
 def test_a_late_exit_is_told_with_its_lateness_and_is_not_suspicious(bot: Bot) -> None:
     later(bot, 3, MINUTE)
     found = compared(bot)
