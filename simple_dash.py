@@ -14,6 +14,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -41,7 +42,7 @@ from core.dash.gate import ANY_ADDRESS, Gate, Refusal, secret_key  # noqa: E402
 from core.dash.market import MakeClient, Market, Unreachable, binance  # noqa: E402
 from core.errors import AlreadyRunning, BotyardError, Conflict, ExchangeError, InputError, NotFound, SettingsError, StateError, StrategyError  # noqa: E402
 from core.fleet import control  # noqa: E402
-from core.fleet.supervisor import StopFailed  # noqa: E402
+from core.fleet.supervisor import YARD_LOCK, StopFailed  # noqa: E402
 from core.model import Event  # noqa: E402
 from core.notify import channels  # noqa: E402
 from core.storage import Files, dumps, installation  # noqa: E402
@@ -52,6 +53,7 @@ STATIC = ROOT / "core" / "dash" / "static"
 LIBRARIES = ("chart.umd.min.js", "lightweight-charts.standalone.production.js")
 STOP_TIMEOUT_S = 15
 SESSION_HOURS = 12
+REVIVE_S = 3.0
 # A backtest's report: its own scripts and styles, an origin of its own, no network, no form, and nothing of the page that opened it.
 REPORT_POLICY = (
     "sandbox allow-scripts allow-popups allow-popups-to-escape-sandbox; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -509,6 +511,17 @@ def farewell(board: Board) -> list[str]:
     return ["The dashboard is closed; nothing of this yard goes on running."]
 
 
+def revive_yard(files: Files, settings: Settings) -> None:
+    """Start the yard again whenever it has died without a last word; one that was stopped stays so."""
+    while True:
+        time.sleep(REVIVE_S)
+        with contextlib.suppress(BotyardError, OSError):  # the page shows that it is gone; the next look tries again
+            told = control.yard_status(files)
+            if told is not None and told.get("state") == "running" and not files.lock(YARD_LOCK).holder():
+                log.warning("the yard has died; it is started again")
+                control.ensure_yard(files, settings)
+
+
 def _on_signal(_number: int, _frame: Any) -> None:
     raise SystemExit(0)
 
@@ -562,6 +575,7 @@ def main(argv: list[str]) -> int:
             control.ensure_yard(files, settings)
         except (BotyardError, OSError) as e:
             print(f"The yard could not be started, bots are not watched over: {e}", file=sys.stderr)
+        threading.Thread(target=revive_yard, args=(files, settings), name="yard", daemon=True).start()
         with contextlib.suppress(BotyardError, OSError):  # the page tells it; here only the logs' tails are read beforehand
             board.overview()
         shown = "127.0.0.1" if host in ANY_ADDRESS else host
@@ -1109,7 +1123,7 @@ function render() {
   cell($("yard"), yard.running, () => yard.running ? "yard running" : "yard stopped");
   $("yard").className = "pill " + (yard.running ? "good" : "warn");
   $("noyard").hidden = Boolean(yard.running);
-  $("noyard").textContent = "The yard is not running: crashed bots are not restarted. Start the dashboard again, or run python3 utils/yard.py start.";
+  $("noyard").textContent = "The yard is not running: crashed bots are not restarted. If it died, this page starts it again within seconds; else start a bot, or the page anew. data/yard.log says more.";
   renderMessages(view.messages || {});
   renderAlarms();
   if (over) over.draw();
@@ -2019,7 +2033,7 @@ class Over {
       const found = readLevels("a-", ACCOUNT_GUARDS, []), failed = text => { $("limits-error").textContent = text; $("limits-error").hidden = false; };
       if (!found) { failed("A limit must be a plain number such as 5 or 2.5."); return; }
       $("limits-save").disabled = true;
-      try { await api("/api/guards", {method: "POST", body: {scope: s.scope, limits: found}}); d.close(); toast("Saved."); this.ask(mode); }
+      try { await api("/api/guards", {method: "POST", body: {scope: s.scope, limits: found, before: limits}}); d.close(); toast("Saved."); this.ask(mode); }
       catch (x) { failed(limitWords(x.message)); }
       finally { $("limits-save").disabled = false; }
     };

@@ -279,7 +279,16 @@ def load(folder: str | Path | None = None) -> StrategyRegistry:
     folders = [FOLDER]
     if folder is not None and Path(folder).resolve() != FOLDER:
         folders.append(Path(folder).resolve())
-    return StrategyRegistry([file for f in folders if f.is_dir() for file in _files(f)])
+    return StrategyRegistry([file for f in folders if f.is_dir() for file in _files(f) if f == FOLDER or not _shipped(file.path)])
+
+
+def _shipped(path: Path) -> bool:
+    """A copy of one that is shipped, as a backup of the project's own folder brings it: not a second strategy."""
+    original = FOLDER / path.name
+    try:
+        return original.is_file() and original.read_bytes() == path.read_bytes()
+    except OSError:
+        return False
 
 
 def _files(folder: Path) -> list[_File]:

@@ -261,6 +261,15 @@ def test_an_accounts_limits_are_set_shown_with_their_values_and_taken_away(yard:
     assert yard.post("/api/guards", {"mode": "paper", "quote": "USDT", "limits": {}})["limits"] == {} and yard.line("exposure_pct") is None
 
 
+def test_limits_that_somebody_else_changed_meanwhile_are_not_overwritten(yard: Yard) -> None:
+    shown = {"open_positions": {"soft": 3, "hard": None}, "daily_loss_pct": {"soft": None, "hard": None}}
+    yard.post("/api/guards", {"scope": ACCOUNT, "limits": {"open_positions": 3}})
+    yard.post("/api/guards", {"scope": ACCOUNT, "limits": {"open_positions": 4}, "before": shown})
+    assert yard.status("POST", "/api/guards", {"scope": ACCOUNT, "limits": {"open_positions": 5}, "before": shown}) == 409
+    assert guard_files.read_accounts(yard.home.files) == {ACCOUNT: {"open_positions": {"soft": D(4)}}}
+    assert yard.status("POST", "/api/guards", {"scope": ACCOUNT, "limits": {}, "before": "x"}) == 400
+
+
 @pytest.mark.parametrize(
     "limits",
     [

@@ -85,6 +85,12 @@ def test_it_serves_starts_the_yard_and_says_at_its_end_what_goes_on(home: Path, 
         until(healthy, 20)
         second = run(env, tmp_path)
         assert second.returncode == 1 and healthy()  # a second start harms nothing
+        keeper = control.make_supervisor(files, settings)
+        first = keeper.unit_pid("yard")
+        assert first is not None
+        until(lambda: (control.yard_status(files) or {}).get("pid") == first, 20)
+        os.kill(first, signal.SIGKILL)
+        until(lambda: keeper.unit_pid("yard") not in (None, first), 20)  # the page starts a yard that died again
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=20)
         assert process.returncode == 0 and "yard" in said and "stop --all" in said

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from core.account import guard_files
 from core.account.guards import Entry, Guards, usable
+from core.account.members import _Open
 from core.account.limits import COUNTS, MOST, Facts, check, evaluate
 from core.bot import journal, position
 from core.errors import InputError, StateError, Unavailable
@@ -255,6 +256,15 @@ def test_money_given_or_taken_out_is_neither_profit_nor_loss(yard):
     assert yard.look() == []
     yard.bot(1, "5000", daily_loss_pct=1, daily_profit_pct=1, drawdown_pct=1)
     assert yard.look() == []
+
+
+def test_coins_that_their_owner_took_away_are_no_loss_of_the_bots():
+    row = {"trade_id": "1", "side": "BUY", "quantity": D(2), "quote": D(200), "fee": D("0.2"), "fee_asset": "USDT", "time_ms": 1}
+    trade = _Open("x")
+    trade.add(row, "BTC", "USDT")
+    trade.add({**row, "trade_id": "written-off-5", "side": "SELL", "quantity": D(1), "quote": D(0), "fee": D(0)}, "BTC", "USDT")
+    trade.add({**row, "side": "SELL", "quantity": D(1), "quote": D(110), "fee": D(0)}, "BTC", "USDT")
+    assert trade.cash == D("9.8"), "the coin that was sold, and the fee"
 
 
 def test_the_drawdown_is_measured_from_the_peak_and_stays_until_it_is_reset(yard):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.config import ROOT
 from core.errors import InputError, StrategyError
 from core.model import Candles, Decision, Position, Rules, Symbol, Venue
 from market_data import real_candles, table, walk
@@ -86,6 +87,14 @@ def test_a_broken_file_is_named_and_keeps_no_other_from_loading(tmp_path, text, 
     assert {"good", *SHIPPED} <= set(registry.keys())
     with pytest.raises(StrategyError, match=r"bad_strategy\.py is broken"):
         load(tmp_path).get("bad") if "SyntaxError" in reason or "null" in reason else registry.get("bad")
+
+
+def test_a_copy_of_a_shipped_file_is_no_second_strategy(tmp_path):
+    for name in ("scalping_strategy.py", "ema_trend.yaml"):
+        (tmp_path / name).write_bytes((ROOT / "strategies" / name).read_bytes())
+    assert load(tmp_path).broken == {} and list(load(tmp_path)) == list(load())
+    (tmp_path / "scalping_strategy.py").write_bytes(b"# changed\n" + (ROOT / "strategies/scalping_strategy.py").read_bytes())
+    assert list(load(tmp_path).broken) == ["scalping_strategy.py"]
 
 
 def test_a_key_that_two_files_have_is_named_and_the_first_keeps_it(tmp_path):

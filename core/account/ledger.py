@@ -25,6 +25,7 @@ SCHEMA = 1
 # Client ids of fills that moved nothing at the exchange: coins that their owner brought under a
 # bot, or took back from it. They lay in the account before and after.
 ADOPTED, RELEASED = "adopted-", "released-"
+WRITTEN_OFF = "written-off-"  # begins the trade id of coins that left for nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from core.account import pots
+from core.account import ledger, pots
 from core.account.claims import POSITION_SCHEMA
 from core.errors import BotyardError
 from core.model import TERMINAL, ZERO, Venue
@@ -96,9 +96,15 @@ class _Open:
     opened_ms: int = 0
     opened_wall: int = 0
     last_wall: int = 0
+    coins: Decimal = ZERO  # bought so far, and what they cost
+    spent: Decimal = ZERO
 
     def add(self, row: Mapping[str, Any], base: str, quote: str) -> None:
         amount, fee = Decimal(row["quote"]), Decimal(row["fee"])
+        if row["side"] == "BUY":
+            self.coins, self.spent = self.coins + Decimal(row["quantity"]), self.spent + amount
+        elif _written_off(row) and self.coins:
+            amount = self.spent / self.coins * Decimal(row["quantity"])
         self.cash += amount if row["side"] == "SELL" else -amount
         if row["fee_asset"] == quote:
             self.cash -= fee
@@ -182,7 +188,7 @@ class _Journal:
         trades = self.trades
         late = [f for f in position.get("unjournaled") or () if (str(f["client_id"]), str(f["trade_id"])) not in self.recent]
         if late:
-            trades = {n: _Open(t.ident, t.cash, t.opened_ms, t.opened_wall, t.last_wall) for n, t in trades.items()}
+            trades = {n: replace(t) for n, t in trades.items()}
             for fill in late:
                 self._add(trades, {**fill, "venue": position["venue"], "base": position["base"], "quote_asset": position["quote"]})
         open_now = int(position["trade"]) if position["position"] is not None else None
@@ -279,10 +285,14 @@ class Members:
 def _from_position(bot_id: int, value: Mapping[str, Any], journal: _Journal, known: dict[str, Any]) -> Member:
     venue, base, quote = Venue(**value["venue"]), str(value["base"]), str(value["quote"])
     direction, fills = value["position"], value["fills"]
-    owned = cash = cost = ZERO
+    owned = cash = cost = bought = spent = ZERO
     enters = "SELL" if direction == "SHORT" else "BUY"
     for f in fills:
         quantity, amount, fee = Decimal(f["quantity"]), Decimal(f["quote"]), Decimal(f["fee"])
+        if f["side"] == "BUY":
+            bought, spent = bought + quantity, spent + amount
+        elif _written_off(f) and bought:
+            amount = spent / bought * quantity
         owned += quantity if f["side"] == "BUY" else -quantity
         cash += amount if f["side"] == "SELL" else -amount
         cost += amount if f["side"] == enters else ZERO
@@ -317,6 +327,11 @@ def _from_position(bot_id: int, value: Mapping[str, Any], journal: _Journal, kno
         history_problem=journal.problem,
         **given,
     )
+
+
+def _written_off(row: Mapping[str, Any]) -> bool:
+    """Coins that left without a trade (core/bot/reconcile.py): their owner moved them, which is nobody's loss."""
+    return str(row["trade_id"]).startswith(ledger.WRITTEN_OFF)
 
 
 def _signature(path: Path) -> tuple[int, int, int] | None:

@@ -228,6 +228,6 @@ def fills_of(proposal: Proposal, position: Position) -> tuple[Fill, ...]:
 
 def _written_off(position: Position, amount: Decimal) -> Fill:
     """Coins that left for nothing: a sale at price 0, told apart by its trade id."""
-    own_id = f"written-off-{wall_ms()}"
+    own_id = f"{ledger.WRITTEN_OFF}{wall_ms()}"
     side: Literal["BUY", "SELL"] = "SELL"
     return Fill(own_id, own_id, own_id, position.symbol, side, ZERO, amount, ZERO, ZERO, position.quote, position.opened_ms or 0)

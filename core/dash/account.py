@@ -22,7 +22,8 @@ from core.dash.board import Board
 from core.dash.hands import asking
 from core.dash.market import Unreachable
 from core.dash.rows import mode_of
-from core.errors import ExchangeError, InputError, NotFound, StateError
+from core.dash.trades import dec
+from core.errors import Conflict, ExchangeError, InputError, NotFound, StateError
 from core.exchange import Exchange
 from core.fleet import control, guarding
 from core.fleet import holdings as account_of
@@ -267,13 +268,27 @@ def _account_named(board: Board, given: Mapping[str, Any]) -> str:
 
 def set_guards(board: Board, given: Mapping[str, Any]) -> dict[str, Any]:
     """Replace an account's limits: `{"scope"| "mode"+"quote"(+"account"), "limits": {name: {"soft", "hard"}}}`."""
-    _only(given, "scope", "mode", "quote", "account", "limits")
+    _only(given, "scope", "mode", "quote", "account", "limits", "before")
     scope, limits = _account_named(board, given), given.get("limits")
     if isinstance(limits, Mapping):  # a form sends what was left empty, too
         limits = {k: {n: x for n, x in v.items() if x != ""} if isinstance(v, Mapping) else v for k, v in limits.items()}
     if not isinstance(limits, Mapping):
         raise InputError(f"limits: they must be an object of limits such as {rules.EXAMPLE}")
+    if given.get("before") is not None and _levels(given["before"]) != _levels(guarding.limits_of(board.files, scope)):
+        raise Conflict("these limits were changed by somebody else meanwhile; look again, then set yours")
     return {"scope": scope, "limits": guarding.set_limits(board.files, scope, limits, BY)}
+
+
+def _levels(limits: Any) -> dict[str, dict[str, Decimal | None]]:
+    """The levels that are set, for a comparison."""
+    if not isinstance(limits, Mapping):
+        raise InputError("before: it must be the limits as they were shown")
+    found: dict[str, dict[str, Decimal | None]] = {}
+    for name, both in limits.items():
+        levels: dict[str, Decimal | None] = {k: dec(v) for k, v in both.items() if v is not None} if isinstance(both, Mapping) else {"soft": dec(both)}
+        if levels:
+            found[str(name)] = levels
+    return found
 
 
 def reset_guard(board: Board, given: Mapping[str, Any]) -> dict[str, Any]:

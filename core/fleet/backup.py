@@ -260,8 +260,9 @@ class Taking:
             if "__pycache__" not in name and (name.endswith(("_strategy.py", ".yml", ".yaml")) if ours else name.endswith((".py", ".yml", ".yaml", ".json"))):
                 self.copy(f"strategies/{name}")
         data = [p.name for p in self.files.path("data").glob("*") if p.is_file() and not p.is_symlink()]
+        left = _DATA_LEFT_OUT if secrets else _DATA_LEFT_OUT | {"dashboard_secret.json", "dashboard_secret.json.prev"}
         for name in sorted(data, key=lambda n: (not n.endswith(".db"), n)):  # outbox.db before events.jsonl
-            if not _PASSING.search(name) and (name not in _DATA_LEFT_OUT or (history and name == "history.db")):
+            if not _PASSING.search(name) and (name not in left or (history and name == "history.db")):
                 self.copy(f"data/{name}")
         if secrets:
             self.keep(".env", self.read(".env") or self._settings_of_the_project())
