@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.config import ROOT
 from core.errors import InputError, StrategyError
 from core.model import Candles, Decision, Position, Rules, Symbol, Venue
 from market_data import real_candles, table, walk
