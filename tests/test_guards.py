@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from core.account import guard_files
 from core.account.guards import Entry, Guards, usable
-from core.account.members import _Open
 from core.account.limits import COUNTS, MOST, Facts, check, evaluate
+from core.account.members import _Open
 from core.bot import journal, position
 from core.errors import InputError, StateError, Unavailable
 from core.fleet import records
