@@ -21,6 +21,7 @@ from core.errors import SettingsError
 from core.model import MODES, Mode
 
 ROOT = Path(__file__).resolve().parent.parent
+PROJECTS_OWN = ROOT / ".env"  # read where the home has none
 TIMEFRAMES = ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
 
 
@@ -255,7 +256,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     problems: list[str] = []
     if not home.is_dir():
         raise SettingsError(f"BOTYARD_HOME: {home} is not a folder; create it, or leave BOTYARD_HOME empty")
-    file = home / ".env" if (home / ".env").is_file() else ROOT / ".env"
+    file = home / ".env" if (home / ".env").is_file() else PROJECTS_OWN
     values: dict[str, str | None] = {}
     if file.is_file():
         try:

@@ -13,6 +13,7 @@ from core import config
 
 for _name in (*config.names(), "BOTYARD_HOME"):
     os.environ.pop(_name, None)
+config.PROJECTS_OWN = Path(__file__).parent / "there-is-no-such.env"  # ./start.sh leaves one in the project's root
 
 
 @pytest.fixture
