@@ -436,6 +436,37 @@ def test_an_update_is_checked_like_a_new_bot_and_says_what_needs_a_restart(page:
     assert loads(page.send("POST", f"/api/bot/{bot}/update", {"timeframe": "1h"}).data)["needs_restart"] == []
 
 
+def test_a_change_that_rests_on_what_somebody_else_changed_meanwhile_is_refused(page: Page) -> None:
+    bot = page.home.record(limits={"trades_per_day": {"soft": 3}, "memory_mb": 500})
+    path = f"/api/bot/{bot}/update"
+    shown = {"limits": {"trades_per_day": {"soft": 3, "hard": None}, "memory_mb": 500}, "trade_amount": 500.0, "sizing": None}
+
+    def record() -> dict[str, Any]:
+        return page.app.extensions["board"].registry.bot(bot)
+
+    assert page.status("POST", path, {"limits": {"trades_per_day": {"soft": 4}}, "before": shown}) == 200
+    refused = page.send("POST", path, {"limits": {"trades_per_day": {"soft": 5}}, "before": shown})
+    assert refused.status_code == 409 and "limits: was changed by somebody else meanwhile" in loads(refused.data)["error"]
+    assert record()["limits"] == {"trades_per_day": {"soft": 4}}
+    assert page.status("POST", path, {"trade_amount": 90, "before": {"trade_amount": 500}}) == 200, "only what the change rests on must be as it was"
+    assert page.status("POST", path, {"trade_amount": 80, "before": {"trade_amount": 500}}) == 409
+    assert page.status("POST", path, {"trade_amount": 80}) == 200, "a script that names nothing is not asked"
+    for wrong in ("x", {"nonsense": 1}):
+        assert page.status("POST", path, {"trade_amount": 70, "before": wrong}) == 400
+    assert page.status("POST", path, {"before": {"trade_amount": 80}}) == 400 and record()["trade_amount"] == 80
+
+
+def test_a_record_that_changes_between_the_look_and_the_writing_is_not_overwritten(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    bot = page.home.record(name="Old")
+    board = page.app.extensions["board"]
+    stale = board.registry.bot(bot)
+    board.registry.update(bot, {"name": "Theirs"})
+    monkeypatch.setattr(board.registry, "bot", lambda _id: stale)
+    assert page.status("POST", f"/api/bot/{bot}/update", {"name": "Mine", "before": {"name": "Old"}}) == 409
+    monkeypatch.undo()
+    assert board.registry.bot(bot)["name"] == "Theirs"
+
+
 def test_symbol_and_deletion_are_refused_while_a_position_is_open(page: Page) -> None:
     bot = page.home.record()
     page.home.position(bot, [fill(bot, 1, 1, "BUY", "50000", "0.01")])

@@ -52,6 +52,7 @@ class Board:
         self.watch = Watch(files, supervisor)
         self.standing = Standing(files)
         self.backtests = Backtests(files, settings)
+        self.see_flatten_through: Callable[[], None] = lambda: None  # the page's process sets it: it starts and ends processes
         self.lock = threading.Lock()
         self._records: list[dict[str, Any]] = []
         self._records_signature: Signature = None
@@ -292,8 +293,14 @@ class Board:
         return self.row(self.registry.create({**clean, **word}, by)["id"])
 
     def update(self, bot_id: int, given: Mapping[str, Any], by: str = "page") -> dict[str, Any]:
-        """The bot's new row, and what of the change waits for a restart. To go live needs `confirm` and passes all checks."""
+        """The bot's new row, and what of the change waits for a restart. To go live needs `confirm` and passes all checks.
+
+        `before` in `given` holds fields as they were shown: Conflict where one is otherwise by now, and nothing is changed."""
+        shown = given.get("before")
+        given = {k: v for k, v in given.items() if k != "before"}
         before = self.registry.bot(bot_id)
+        if shown is not None:
+            inputs.unchanged(shown, before)
         if not given:
             raise InputError('The body names nothing to change; send for example {"trade_amount": 100}')
         clean = inputs.fields(given, self.settings, complete=False)
@@ -308,7 +315,7 @@ class Board:
         elif changed & {"symbol", "mode"} or "trade_amount" in clean or "stop_loss_pct" in changed:
             inputs.mode(after.get("mode"), self.settings)
             self._check_tradeable(after)
-        self.registry.update(bot_id, {**clean, **word}, by)
+        self.registry.update(bot_id, {**clean, **word}, by, None if shown is None else lambda now: inputs.unchanged(shown, now))
         row = self.row(bot_id)
         restart = sorted(changed - AT_ONCE) if row["status"] in ("running", "starting", "stuck") else []
         return {"bot": row, "changed": sorted(changed), "needs_restart": restart}

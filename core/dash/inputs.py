@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 import simplejson
 
 from core.config import Settings
-from core.errors import InputError
+from core.errors import Conflict, InputError
 from core.exchange import venue_problems
 from core.fleet import records
 from core.market.sizing import largest_entry, smallest_entry
@@ -28,6 +28,7 @@ MAX_DEPTH = 12
 # Characters that turn the reading direction: a name with them shows as another one.
 TURNING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 REQUIRED = records.REQUIRED
+SHOWN = Context(prec=15)
 
 
 def body(data: bytes) -> dict[str, Any]:
@@ -96,6 +97,30 @@ def fields(given: Mapping[str, Any], settings: Settings, *, complete: bool) -> d
         if name in clean and clean[name] == {}:
             clean[name] = None
     return clean
+
+
+def unchanged(shown: Any, record: Mapping[str, Any]) -> None:
+    """What a change rests on: fields as whoever asks was shown them. Conflict names those that are otherwise by now."""
+    if not isinstance(shown, Mapping):
+        raise InputError('before: must be an object of fields as they were shown, such as {"trade_amount": 100}')
+    unknown = sorted(set(shown) - set(records.CHECKS))
+    if unknown:
+        raise InputError(f"before: a bot has no field {', '.join(k[:40] for k in unknown)}; name the fields that you change")
+    now = {**record, "mode": record.get("mode") or "paper"}
+    other = [k for k, v in shown.items() if _as_shown(v) != _as_shown(now.get(k))]
+    if other:
+        raise Conflict("; ".join(f"{k}: was changed by somebody else meanwhile; look at it again, then set yours" for k in other))
+
+
+def _as_shown(value: Any) -> Any:
+    """For a comparison: a browser keeps 15 digits of a number, and a limit that is not set may be named or not."""
+    if isinstance(value, Mapping):
+        return {k: x for k, v in value.items() if (x := _as_shown(v)) is not None} or None
+    if isinstance(value, list | tuple):
+        return [_as_shown(v) for v in value]
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return SHOWN.create_decimal(value)
+    return value
 
 
 def mode(value: Any, settings: Settings) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -144,15 +144,18 @@ class Registry:
         audit(self.files, by or "registry", "went live", raw["id"], symbol=raw["symbol"], trade_amount=raw["trade_amount"])
         return {"wall_ms": wall_ms(), "by": by, "name": raw["name"], "bot_id": raw["id"]}
 
-    def update(self, bot_id: int, changes: Mapping[str, Any], by: str = "") -> dict[str, Any]:
+    def update(self, bot_id: int, changes: Mapping[str, Any], by: str = "", agree: Callable[[Mapping[str, Any]], None] | None = None) -> dict[str, Any]:
         """Change a bot's fields (null clears one). InputError, NotFound, Conflict while business is open.
 
-        Going live needs `confirm` (records.going_live); `by` says who asked."""
+        Going live needs `confirm` (records.going_live); `by` says who asked; `agree` looks at the record
+        while nobody else can change it, and raises what forbids the change."""
         clean = records.check(changes, complete=False)
         with self._lock():
             bots = self._load(locked=True)
             raw = self._find(bots, bot_id)
             before = records.view(raw)
+            if agree is not None:
+                agree(before)
             live = records.going_live(changes, before)
             new = {**raw, **clean}
             after = records.view(new)
