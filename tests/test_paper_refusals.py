@@ -154,7 +154,7 @@ def test_keys_times_and_signatures_are_refused_in_this_order(hands):
     assert sent(hands, "signature=" + "a" * 64) == (400, *missing("timestamp"))
     assert sent(hands, good) == (400, *missing("signature"))
     assert sent(hands, good + "&signature=xyz") == (400, *illegal("signature", "^[A-Fa-f0-9]{64}$"))
-    assert sent(hands, with_signature("timestamp=now")) == (400, *missing("timestamp"))
+    assert sent(hands, with_signature("timestamp=now")) == (400, *illegal("timestamp", "^[0-9]{1,20}$"))
     assert sent(hands, with_signature(f"timestamp={WALL - 5001}")) == (400, -1021, late)
     assert sent(hands, with_signature(f"timestamp={WALL - 5000}"))[0] == 200
     assert sent(hands, with_signature(f"recvWindow=10000&timestamp={WALL - 10000}"))[0] == 200
@@ -232,7 +232,8 @@ def test_market_data_is_refused_in_binances_words(hands):
     assert get("/api/v3/klines", symbol="BTCUSDT", interval="7m") == (400, -1120, "Invalid interval.")
     assert get("/api/v3/klines", symbol="NOPE", interval="1m") == (400, -1121, "Invalid symbol.")
     assert get("/api/v3/klines", symbol="BTCUSDT", interval="1m", startTime="-1") == (400, *illegal("startTime", "^[0-9]{1,20}$"))
-    assert get("/api/v3/klines", symbol="BTCUSDT", interval="1m", start=1) == (400, -1101, "Too many parameters; expected '2' and received '3'.")
+    assert get("/api/v3/klines", symbol="BTCUSDT", interval="1m", start=1) == (400, -1104, "Not all sent parameters were read; read '2' parameter(s) but was sent '3'.")
+    assert get("/api/v3/ping", symbol="BTCUSDT") == (400, -1101, "Too many parameters; expected '0' and received '1'.")
     assert get("/api/v3/klines", symbol="BTCUSDT", interval="1m", timeZone=5) == (400, -1020, "This operation is not supported.")
     assert get("/api/v3/ticker/price", symbol="NOPE") == (400, -1121, "Invalid symbol.")
     assert get("/api/v3/ticker/price", symbols='["BTCUSDT","BTCUSDT"]') == (400, -1151, "Symbol is present multiple times in the list.")

@@ -55,7 +55,7 @@ def _answer(status: int, value: Any) -> Response:
 def _foreign(request: Request) -> str | None:
     """Why this request may not come in, None when it may."""
     host = request.headers.get("host", "")
-    if host and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+    if host and not _here(host):
         return f"the Host {host[:80]!r} is not this machine; use 127.0.0.1"
     origin = request.headers.get("origin")
     if origin is not None and origin != f"http://{host}":
@@ -65,6 +65,13 @@ def _foreign(request: Request) -> str | None:
     if site is not None and site != "same-origin" and not typed:
         return "a page of another site may not use the paper exchange's controls"
     return None
+
+
+def _here(host: str) -> bool:
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:  # no address at all, such as "["
+        return False
 
 
 def _route(path: str) -> dict[str, Handler]:
@@ -120,6 +127,8 @@ def set_clock(x: PaperExchange, request: Request) -> Any:
         raise InputError("the real market's time can't be moved; PAPER_MARKET=synthetic or replay can")
     if "speed" in value:
         speed = number("speed", value["speed"], low=0, high=100_000)
+        if speed and speed != round(speed, 6):
+            raise InputError("speed: must have at most 6 decimals; 0 stands still")
         _catch_up(x)
         x.set_speed(speed)
         return clock(x)

@@ -33,7 +33,7 @@ _LEGAL = {
     **dict.fromkeys(("newClientOrderId", "origClientOrderId", "listClientOrderId", "aboveClientOrderId", "belowClientOrderId"), CLIENT_ID),
     **dict.fromkeys(("limitClientOrderId", "stopClientOrderId", "cancelOrigClientOrderId", "cancelNewClientOrderId"), CLIENT_ID),
     **dict.fromkeys(("orderId", "fromId", "limit", "startTime", "endTime", "strategyId", "strategyType", "trailingDelta"), WHOLE),
-    **dict.fromkeys(("orderListId", "cancelOrderId"), WHOLE),
+    **dict.fromkeys(("orderListId", "cancelOrderId", "timestamp"), WHOLE),
     **{f"{leg}{name}": WHOLE for leg in ("above", "below", "limit", "stop") for name in ("StrategyId", "StrategyType", "TrailingDelta")},
     "symbol": SYMBOL,
     "symbols": SYMBOLS,
@@ -74,7 +74,9 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def check_shape(values: Mapping[str, str], sent: int, needs: Iterable[str], takes: frozenset[str], signed: bool) -> None:
-    """Mandatory ones there, none empty, each in its format, none that nobody reads."""
+    """Mandatory ones there, none empty, each in its format, none that nobody reads.
+
+    Surplus ones are -1101 where more came than the endpoint takes at all, else -1104 (both seen from api.binance.com)."""
     for name in needs:
         if name not in values:
             raise mandatory(name)
@@ -90,9 +92,10 @@ def check_shape(values: Mapping[str, str], sent: int, needs: Iterable[str], take
             raise WireError(-1100, f"Illegal characters found in parameter '{name}'; legal range is '{_LEGAL[name]}'.")
     read = sum(name in takes or (signed and name in ("timestamp", "recvWindow", "signature")) for name in values)
     if read < len(values):
-        if signed:
-            raise WireError(-1104, f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{sent}'.")
-        raise WireError(-1101, f"Too many parameters; expected '{read}' and received '{sent}'.")
+        most = len(takes) + (3 if signed else 0)
+        if sent > most:
+            raise WireError(-1101, f"Too many parameters; expected '{most}' and received '{sent}'.")
+        raise WireError(-1104, f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{sent}'.")
 
 
 def whole(values: Mapping[str, str], name: str) -> int | None:
