@@ -76,7 +76,9 @@ class PaperServer:
         except web.HTTPRequestEntityTooLarge:
             return web.Response(status=413, body=compact({"code": -1000, "msg": "The body is too large."}))
         except web.RequestPayloadError:
-            return web.Response(status=400, body=compact({"code": -1000, "msg": "The body can't be read as its headers announce it."}))
+            refusal = web.Response(status=400, body=compact({"code": -1000, "msg": "The body can't be read as its headers announce it."}))
+            refusal.force_close()  # aiohttp closes here; unsaid, the client's next request would meet a dead line
+            return refusal
         answer = self.exchange.handle(Request(request.method, path, query, body, {k.lower(): v for k, v in request.headers.items()}, request.remote or HOST))
         if answer.hold_s:
             await asyncio.sleep(answer.hold_s)
