@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import patience
 from core import config
 from core.bot import position as position_file
 from core.bot.journal import fill_row
@@ -338,7 +339,4 @@ def served(app: Any, port: int) -> Iterator[str]:
 
 def until(true: Callable[[], bool], seconds: float = 10) -> None:
     """Wait for something that another thread does; AssertionError when it never happens."""
-    pause, deadline = threading.Event(), wall_ms() + seconds * 1000
-    while not true():
-        assert wall_ms() < deadline, "it did not happen in time"
-        pause.wait(0.02)
+    patience.until(true, "what did not happen", seconds)

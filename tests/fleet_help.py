@@ -8,11 +8,11 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import patience
 from core import config
 from core.config import Settings
 from core.fleet.registry import Registry
@@ -32,11 +32,7 @@ def standin_argv(record: Mapping[str, Any], guard: bool) -> list[str]:
 
 def until(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
     """Wait for something that other processes bring about; its value."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"it did not come about within {timeout_s} s"
-        time.sleep(0.01)
-    return found
+    return patience.until(condition, "what did not come about", timeout_s)
 
 
 class Yardful:
@@ -100,7 +96,7 @@ class Yardful:
 
 
 def _screen(*arguments: str) -> str:
-    return subprocess.run(["screen", *arguments], capture_output=True, text=True, timeout=10).stdout
+    return subprocess.run(["screen", *arguments], capture_output=True, text=True, timeout=patience.patience(10)).stdout
 
 
 @contextlib.contextmanager

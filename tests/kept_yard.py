@@ -22,6 +22,7 @@ from core.fleet.registry import Registry
 from core.fleet.subprocess_form import ProcessSupervisor
 from core.fleet.yard import Yard
 from core.storage import Files
+from patience import patience
 from processes import BUY_ONCE, free_port, until
 
 START_MS = 1_709_251_200_000  # 2024-03-01
@@ -88,11 +89,11 @@ class KeptYard:
     def end_yard(self) -> None:
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(10)
+            self._thread.join(patience(10))
 
     def paper(self, path: str, body: dict[str, Any] | None = None) -> Any:
         url = f"{self.settings.paper_url}/paper/{path}"
-        answer = requests.get(url, timeout=5) if body is None else requests.post(url, json=body, timeout=5)
+        answer = requests.get(url, timeout=patience(5)) if body is None else requests.post(url, json=body, timeout=patience(5))
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -143,7 +144,7 @@ class KeptYard:
             if pid is not None and pid != os.getpid():
                 with Handle(pid) as process:
                     process.signal(signal.SIGKILL)
-                    process.wait(5)
+                    process.wait(patience(5))
 
 
 @contextlib.contextmanager

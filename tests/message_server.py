@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from patience import patience
+
 SID, TOKEN = "AC" + "0" * 32, "twilio-token-5f2c81d97a"
 FROM, TO = "+15005550006", "+491700000001"
 BOT_TOKEN, CHAT = "7012345:telegram-token-91bd3e", "4711"
@@ -25,6 +27,7 @@ SETTINGS = {"TWILIO_ACCOUNT_SID": SID, "TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_FROM"
 TELEGRAM = {"TELEGRAM_BOT_TOKEN": BOT_TOKEN, "TELEGRAM_CHAT_ID": CHAT}
 
 # What a request may meet: done or not before the answer, and the answer.
+PATIENT_S, IMPATIENT_S = 30.0, 0.3  # a client's time-outs
 NOT_TAKEN = ("error_400", "wrong_key", "too_many", "error_500", "cut_before", "slow_before")
 TAKEN = ("error_503_after", "cut_after", "slow_after", "bad_json")
 
@@ -69,7 +72,11 @@ class MessageServer:
         self.released.set()
         self._http.shutdown()
         self._http.server_close()
-        self._thread.join(5)
+        self._thread.join(patience(5))
+
+    def timeout_s(self) -> float:
+        """For the client: short where the next answer will not come, so that every other one is waited for."""
+        return IMPATIENT_S if self.faults[:1] in (["slow_before"], ["slow_after"]) else PATIENT_S
 
     def __enter__(self) -> MessageServer:
         return self
@@ -201,18 +208,19 @@ def _wire(m: dict[str, Any]) -> dict[str, Any]:
     return {**m, "date_sent": m["date_sent"].strftime("%a, %d %b %Y %H:%M:%S +0000"), "account_sid": SID, "num_segments": "1", "direction": "outbound-api"}
 
 
-def redirected(url: str, timeout_s: float = 0.4) -> Any:
+def redirected(url: str, timeout_s: float | Callable[[], float] = PATIENT_S) -> Any:
     """Twilio's own HTTP client, led to this server instead of api.twilio.com."""
     from twilio.http.http_client import TwilioHttpClient
 
     class Redirected(TwilioHttpClient):
         def request(self, method: str, given: str, *args: Any, **more: Any) -> Any:
+            more["timeout"] = timeout_s() if callable(timeout_s) else timeout_s
             return super().request(method, re.sub(r"^https://api\.twilio\.com", url, given), *args, **more)
 
-    return Redirected(pool_connections=False, timeout=timeout_s)
+    return Redirected(pool_connections=False)
 
 
-def make_channels(url: str, timeout_s: float = 0.4) -> Callable[[Any], dict[str, Any]]:
+def make_channels(url: str, timeout_s: float | Callable[[], float] = PATIENT_S) -> Callable[[Any], dict[str, Any]]:
     """As core.notify.channels.build, with both services at `url`."""
 
     def make(settings: Any) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import patience
 from core.config import Settings, load
 from core.market import path
 from core.paper import signing
@@ -210,7 +210,4 @@ def flat(price: str = "100", minutes: int = 10) -> list[tuple[str, str, str, str
 
 def until(condition: Any, seconds: float = 15) -> None:
     """Wait for an event of another process."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
+    patience.until(condition, "what did not come about", seconds)

@@ -14,6 +14,7 @@ import requests
 from binance.client import Client
 
 from paper_fixed import until
+from patience import patience
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,12 +42,12 @@ class Server:
     def answers(self):
         assert self.process.poll() is None, (self.home / "output.txt").read_text()
         try:
-            return self.session.get(self.url + "/api/v3/ping", timeout=5).ok
+            return self.session.get(self.url + "/api/v3/ping", timeout=patience(5)).ok
         except requests.ConnectionError:
             return False
 
     def paper(self, method, path, value=None):
-        answer = self.session.request(method, f"{self.url}/paper/{path}", json=value, timeout=10)
+        answer = self.session.request(method, f"{self.url}/paper/{path}", json=value, timeout=patience(10))
         assert answer.ok, answer.text
         return answer.json()
 
@@ -57,7 +58,7 @@ class Server:
 
     def stop(self, sent=signal.SIGTERM):
         self.process.send_signal(sent)
-        code = self.process.wait(10)
+        code = self.process.wait(patience(10))
         self.output.close()
         return code
 
@@ -76,5 +77,5 @@ def serving(home, **settings):
     finally:
         if server.process.poll() is None:
             server.process.kill()
-            server.process.wait(10)
+            server.process.wait(patience(10))
         server.output.close()

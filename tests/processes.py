@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
+
+import patience
 
 ROOT = Path(__file__).resolve().parents[1]
 T = TypeVar("T")
@@ -27,15 +28,16 @@ def free_port() -> int:
 
 
 def until(ask: Callable[[], T], what: str, seconds: float = 20) -> T:
-    """Ask until the answer is true; fail with what was waited for."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    """Ask until the answer is true, whether or not the process can be asked yet; fail with what was waited for."""
+
+    def answer() -> T | None:
         with contextlib.suppress(requests.RequestException, FileNotFoundError, json.JSONDecodeError):
-            found = ask()
-            if found:
-                return found
-        time.sleep(0.02)
-    raise AssertionError(f"waited {seconds} s for {what}")
+            return ask()
+        return None
+
+    found = patience.until(answer, what, seconds)
+    assert found is not None
+    return found
 
 
 class Home:
@@ -80,7 +82,7 @@ class Home:
 
     def paper(self) -> subprocess.Popen[str]:
         child = self.start("-m", "core.paper")
-        until(lambda: requests.get(self.url + "/paper/status", timeout=2).status_code == 200, "the paper exchange")
+        until(lambda: requests.get(self.url + "/paper/status", timeout=patience.patience(5)).status_code == 200, "the paper exchange")
         return child
 
     def bot(
@@ -119,7 +121,7 @@ class Home:
         (self.path / "strategies" / f"{key}_strategy.py").write_text(source)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = requests.post(self.url + path, json=body, timeout=5)
+        answer = requests.post(self.url + path, json=body, timeout=patience.patience(5))
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -131,7 +133,7 @@ class Home:
                     child.terminate()
         for child in self.children:
             try:
-                child.wait(3)
+                child.wait(patience.patience(3))
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()

@@ -23,6 +23,7 @@ from core.market.backfill import Backfill, pages
 from core.market.history import CandleStore
 from core.market.holes import Missing
 from core.model import Candles, Venue
+from patience import patience
 from tests.processes import ROOT, Home, until
 from tests.test_history import LATE, LIVE, MINUTE, T0, row
 from utils.backfill import main
@@ -62,7 +63,7 @@ def home(market):
     for name in ("history.db", "history.db-wal", "history.db-shm", "budget.db"):
         (market.path / "data" / name).unlink(missing_ok=True)
     yield market
-    requests.delete(market.url + "/paper/faults", timeout=5)
+    requests.delete(market.url + "/paper/faults", timeout=patience(5))
 
 
 def run(home: Home, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -90,7 +91,7 @@ def should(home: Home) -> tuple[list, list]:
     page: list = [None] * 1000
     while len(page) == 1000:
         start = rows[-1][0] + MINUTE if rows else 0
-        page = requests.get(home.url + "/api/v3/klines", params={"symbol": "AAAUSDT", "interval": "1m", "limit": 1000, "startTime": start}, timeout=10).json()
+        page = requests.get(home.url + "/api/v3/klines", params={"symbol": "AAAUSDT", "interval": "1m", "limit": 1000, "startTime": start}, timeout=60).json()
         rows += page
     rows = [r for r in rows if r[6] < T0 + 25_500 * MINUTE]
     why = "the exchange answered without it, but has later ones"
@@ -141,7 +142,7 @@ def page_count(home: Home) -> int:
     path = home.path / "data/history.db"
     if not path.exists():
         return 0
-    db = sqlite3.connect(path, timeout=5)
+    db = sqlite3.connect(path, timeout=patience(5))
     try:
         return int(db.execute("SELECT (SELECT count(*) FROM chunks) + (SELECT count(*) FROM holes) + (SELECT count(*) > 0 FROM candles)").fetchone()[0])
     except sqlite3.OperationalError:

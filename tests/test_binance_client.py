@@ -30,6 +30,7 @@ from core.errors import (
     Unavailable,
 )
 from core.model import OrderRequest
+from patience import patience
 from stepped import World
 
 D = Decimal
@@ -289,7 +290,7 @@ def test_debug_logs_show_the_request_without_key_and_signature(world: World, cap
         client._offset_at = 10**12
         caplog.set_level(logging.DEBUG, "botyard.binance")
         assert client.balances() == {}
-        thread.join(5)
+        thread.join(patience(5))
     assert "signature=***" in caplog.text
     assert "keykeykey" not in caplog.text and "hushhushhush" not in caplog.text
     assert cut_secrets("x?signature=0aFf&y=1") == "x?signature=***&y=1"

@@ -18,6 +18,7 @@ from core.account import ledger
 from core.binance_client import BinanceClient
 from core.config import load
 from core.storage import Files, dumps
+from patience import patience
 from processes import BUY_ONCE, BUY_SELL, ROOT, Home, until
 
 D = Decimal
@@ -126,7 +127,7 @@ def test_an_unreadable_position_ends_with_code_4_and_the_way_to_mend_it(home: Ho
     assert code == 4
     last = home.status()["exit"]["reason"]
     assert "bot_1_position.json" in last and "backup" in last
-    assert requests.get(home.url + "/paper/status", timeout=3).json()["open_orders"] == 0
+    assert requests.get(home.url + "/paper/status", timeout=patience(3)).json()["open_orders"] == 0
 
 
 def test_a_bots_list_that_cant_be_read_ends_with_code_4(home: Home) -> None:
@@ -168,8 +169,8 @@ def test_a_signal_ends_a_waiting_bot_within_two_seconds(home: Home, number: sign
     home.checked()
     started = time.monotonic()
     child.send_signal(number)
-    assert child.wait(5) == 0
-    assert time.monotonic() - started < 2
+    assert child.wait(patience(5)) == 0
+    assert time.monotonic() - started < patience(2)
     last = home.status()["exit"]
     assert (last["code"], last["signal"], last["kind"]) == (0, number.name, "by_hand")
 
@@ -185,8 +186,8 @@ def test_a_signal_ends_a_bot_whose_exchange_does_not_answer_within_two_seconds(h
     )
     started = time.monotonic()
     child.terminate()
-    assert child.wait(5) == 0
-    assert time.monotonic() - started < 2.1
+    assert child.wait(patience(5)) == 0
+    assert time.monotonic() - started < patience(2.1)
     assert home.status()["exit"]["code"] == 0
 
 
@@ -202,8 +203,8 @@ def test_a_signal_ends_a_bot_whose_strategy_never_returns_within_two_seconds(hom
     until((home.path / "in").exists, "the endless strategy")
     started = time.monotonic()
     child.terminate()
-    assert child.wait(5) == 0
-    assert time.monotonic() - started < 2.1
+    assert child.wait(patience(5)) == 0
+    assert time.monotonic() - started < patience(2.1)
     assert "SIGTERM" in home.status()["exit"]["reason"]
 
 
@@ -217,7 +218,7 @@ def test_a_locked_candle_store_does_not_hold_up_a_bot(home: Home) -> None:
         child = home.bot()
         home.checked()
         child.terminate()
-        assert child.wait(3) == 0
+        assert child.wait(patience(3)) == 0
     finally:
         lock.close()
 
@@ -242,7 +243,7 @@ def test_a_killed_bot_that_holds_a_position_goes_on_and_sells_what_it_bought(hom
     sold = D(str(sum(D(str(f["quantity"])) for f in first if f["side"] == "SELL")))
     assert sold + D(str(home.position()["dust"] + home.position()["dust_in"])) == D(str(held["quantity"]))
     again.terminate()
-    again.wait(5)
+    again.wait(patience(5))
     home.post("/paper/clock", {"speed": 0})
     client = BinanceClient(load(home.env), "paper")
     client.connect()
@@ -324,7 +325,7 @@ def test_after_a_reset_of_the_paper_exchange_the_books_begin_anew_and_an_open_po
     child = home.bot(strategy="buy_once")
     until(lambda: home.position()["position"] == "LONG", "a position", 30)
     child.terminate()
-    child.wait(5)
+    child.wait(patience(5))
     home.post("/paper/reset", {})
     code, _ = ended(home.bot(strategy="buy_once"))
     assert code == 4

@@ -13,6 +13,7 @@ from core.account.budget import EXIT_WAIT_MS, MINUTE_MS, ORDER_SHARES, RESUME_MS
 from core.binance_wire import orders_in, weight
 from core.errors import BudgetSpent, RateLimited
 from core.paper.exchange import TABLE
+from patience import patience
 
 START = 1_700_000_040_000  # the beginning of a minute
 
@@ -118,7 +119,7 @@ def test_many_processes_together_never_take_more_than_the_limit(tmp_path: Path) 
         worker.start()
     total = sum(granted.get(timeout=60) for _ in workers)
     for worker in workers:
-        worker.join(30)
+        worker.join(patience(30))
     assert total == first.state()["used"] and 2000 * 0.95 - 20 <= total <= 2000 * 0.95
 
 

@@ -12,6 +12,7 @@ from core import clock as rooms
 from core.clock import RealClock, utc_text
 from core.errors import Unavailable
 from core.exchange import TimeReading
+from patience import patience
 
 
 class Market:
@@ -44,7 +45,7 @@ def test_a_wait_ends_when_somebody_wakes_it(made: RealClock) -> None:
     threading.Timer(0.02, made.wake).start()
     started = time.monotonic()
     made.wait(None, made.wall_ms() + 60_000)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < patience(10)
 
 
 def test_a_wake_before_the_wait_counts_and_many_are_one(made: RealClock) -> None:
@@ -52,14 +53,14 @@ def test_a_wake_before_the_wait_counts_and_many_are_one(made: RealClock) -> None
         made.wake()
     started = time.monotonic()
     made.wait(None, made.wall_ms() + 60_000)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < patience(10)
 
 
 def test_deadlines_in_the_past_return_at_once(made: RealClock, market: Market) -> None:
     for deadlines in ((market.ms, None), (None, made.wall_ms() - 1), (market.ms - 5, made.wall_ms() + 60_000)):
         started = time.monotonic()
         made.wait(*deadlines)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < patience(10)
 
 
 def test_a_step_of_a_clock_that_stands_still_ends_a_wait_for_market_time(made: RealClock, market: Market) -> None:
@@ -76,7 +77,7 @@ def test_a_speed_that_rises_shortens_a_wait_that_runs(made: RealClock, market: M
     threading.Timer(0.05, quick).start()
     started = time.monotonic()
     made.wait(market.ms + 1_000_000, made.wall_ms() + 60_000)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < patience(15)
 
 
 def test_market_time_is_counted_from_the_answers_arrival_so_it_is_never_ahead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from core.fleet import maintenance
 from core.model import Balance, OrderRequest, Update
 from core.storage import installation, loads
 from dash_yard import MARKET_MS, SYMBOLS, VENUE, DeskExchange, fill
+from patience import patience
 from test_dash_gate import Page
 
 D = Decimal
@@ -413,7 +414,7 @@ def test_the_overview_of_a_hundred_bots_stays_quick(yard: Yard) -> None:
         begun = time.perf_counter()
         yard.get("/api/overview")
         took.append(time.perf_counter() - begun)
-    assert sorted(took)[10] < 0.25, took  # the suite's machine is busy; a quiet one takes a tenth of this
+    assert sorted(took)[10] < patience(0.25), took  # the suite's machine is busy; a quiet one takes a tenth of this
 
 
 def test_the_words_of_each_limit_are_told_for_the_editor(yard: Yard) -> None:

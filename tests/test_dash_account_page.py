@@ -24,6 +24,7 @@ from core.model import OrderRequest
 from core.storage import Files, installation, loads
 from dash_yard import SYMBOLS, Home, fill, make_app, served, settings, until
 from fleet_help import Yardful
+from patience import patience
 from test_dash_account import ACCOUNT, Held, trip
 from test_dash_page import EVIL, Shown, browser, pytestmark  # noqa: F401 - the browser is a fixture
 
@@ -59,11 +60,11 @@ class Real:
         self.page = Over(driver, None, app, url, None)  # type: ignore[arg-type]
 
     def rows(self) -> list[dict[str, Any]]:
-        told = requests.get(self.url + "/api/overview", timeout=10)
+        told = requests.get(self.url + "/api/overview", timeout=patience(10))
         return list(loads(told.content)["bots"])
 
     def post(self, path: str, body: Any) -> Any:
-        answer = requests.post(self.url + path, json=body, timeout=60)
+        answer = requests.post(self.url + path, json=body, timeout=patience(60))
         assert answer.status_code < 400, answer.text
         return answer.json()
 

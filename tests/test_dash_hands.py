@@ -25,6 +25,7 @@ from core.fleet import books
 from core.model import OrderRequest, floor_to
 from core.storage import Files, dumps, loads
 from dash_yard import DeskExchange, Home, fill, make_app, settings
+from patience import patience
 from stepped import World, run_until
 
 D = Decimal
@@ -339,9 +340,9 @@ def test_page_and_command_line_reach_a_bot_that_runs_as_a_process(running: proce
         assert yard_py("skip", "1", "--entries", "0").returncode == 0 and running.position()["skip_entries"] == 0
         assert ask(app, "/api/reconcile")[1]["agree"] is True
         bot.terminate()
-        bot.wait(20)
+        bot.wait(patience(20))
         half = floor_to(D(str(running.position()["quantity"])) / 2, D("0.00001"))
-        gone = requests.post(running.url + "/paper/accounts/paper/withdraw", json={"asset": "BTC", "amount": str(half)}, timeout=5)
+        gone = requests.post(running.url + "/paper/accounts/paper/withdraw", json={"asset": "BTC", "amount": str(half)}, timeout=patience(5))
         assert gone.status_code == 200, gone.text
         assert yard_py("skip", "1").returncode == 1
         mended = yard_py("mend", "1", "book", "--json")

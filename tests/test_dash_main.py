@@ -18,6 +18,7 @@ from core.config import ROOT
 from core.fleet import control
 from core.storage import Files
 from dash_yard import Home, free_port, until
+from patience import patience
 
 
 def environment(home: Path, port: int, **more: str) -> dict[str, str]:
@@ -77,7 +78,7 @@ def test_it_serves_starts_the_yard_and_says_at_its_end_what_goes_on(home: Path, 
 
         def healthy() -> bool:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=patience(5)) as answer:
                     return bool(answer.status == 200)
             except OSError:
                 return False
@@ -92,7 +93,7 @@ def test_it_serves_starts_the_yard_and_says_at_its_end_what_goes_on(home: Path, 
         os.kill(first, signal.SIGKILL)
         until(lambda: keeper.unit_pid("yard") not in (None, first), 20)  # the page starts a yard that died again
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=20)
+        said, _ = process.communicate(timeout=patience(20))
         assert process.returncode == 0 and "yard" in said and "stop --all" in said
         assert control.make_supervisor(files, settings).unit_pid("yard") is not None
     finally:

@@ -21,6 +21,7 @@ from core.market import indicators
 from core.market.bars import Bars
 from core.storage import dumps, loads
 from market_data import real_candles, table, walk
+from patience import patience
 from processes import Home, until
 from stepped import World, run_until
 from strategies.base import Strategy, rows_of
@@ -395,7 +396,7 @@ def test_a_bot_process_trades_a_file_of_its_home_and_names_the_line_of_a_wrong_o
         write(home.path / "strategies", "always.yaml", "timeframe: 1m\nentry: close > 0\nstop_loss: 7\ntake_profit: 20\n")
         write(home.path / "strategies", "wrong.yaml", "entry: close > rsi\nstop_loss: 7\n")
         child = home.bot(2, strategy="wrong")
-        assert child.wait(20) == 2
+        assert child.wait(patience(20)) == 2
         assert "wrong.yaml is broken: line 1, column 16: in the rule 'close > rsi': there is no 'rsi'" in home.status(2)["exit"]["reason"]
         home.paper()
         home.bot(strategy="always")

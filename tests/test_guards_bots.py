@@ -19,6 +19,7 @@ from core.bot.trader import Trader
 from core.errors import Unavailable
 from core.fleet.guarding import scopes_of
 from paper_fixed import FILTERS, FixedMarket
+from patience import patience
 from stepped import World, WorldClock, run_until
 
 D = Decimal
@@ -334,7 +335,7 @@ def test_of_processes_that_race_for_the_last_place_one_gets_it(tmp_path):
         racers = [context.Process(target=_claim, args=(tmp_path, n, gate, answers)) for n in range(1, 6)]
         for r in racers:
             r.start()
-        told = [answers.get(timeout=20) for _ in racers]
+        told = [answers.get(timeout=patience(20)) for _ in racers]
         for r in racers:
-            r.join(10)
+            r.join(patience(10))
         assert [text for _, text in told].count("") == 1, told

@@ -20,6 +20,7 @@ from core.errors import Conflict, InputError, NotFound
 from core.fleet import holdings as fleet_holdings
 from core.model import OrderRequest, floor_to
 from core.storage import Files, installation
+from patience import patience
 from processes import BUY_ONCE, Home, until
 from stepped import World, run_until
 
@@ -284,7 +285,7 @@ def test_the_command_tells_changes_a_pot_and_takes_an_orphan_back_once_its_bot_h
     code, _, err = command(yard, "cancel-orphan", own_id, "--yes")
     assert code == 2 and "is running" in err
     bot.terminate()
-    bot.wait(15)
+    bot.wait(patience(15))
     code, out, err = command(yard, "cancel-orphan", own_id, "--yes")
     assert code == 0 and "is canceled" in out, err
     code, out, err = command(yard, "--json")

@@ -18,6 +18,7 @@ from core.fleet import control
 from core.fleet.keeper import Keep, Keeper, passed, to_book
 from core.model import SENDING, Fill, Order, OrderRequest, Position, Update, Venue
 from kept_yard import KeptYard, books_are_right, kept_yard, sold
+from patience import patience
 from processes import until
 
 D = Decimal
@@ -95,7 +96,7 @@ def test_a_stopped_bots_pair_stays_while_it_rests_and_is_booked_within_5_seconds
     y.flat(15)
     took = time.monotonic() - began
     print(f"booked {took:.1f} s after the fill")
-    assert took < 8  # 5 s on a machine that does nothing else
+    assert took < patience(8)  # 5 s on a machine that does nothing else
     until(lambda: y.supervisor.running() == {}, "the guard's end", 5)
     assert y.status()["exit"]["code"] == 0
     assert y.registry.bot(1)["status"] == "stopped"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from patience import patience
 from processes import BUY_ONCE, ROOT, Home, until
 
 RECORD = {"name": "Real", "symbol": "BTCUSDT", "strategy": "buy_once", "trade_amount": 500, "status": "stopped", "check_interval": 300}
@@ -72,7 +73,7 @@ def test_the_word_makes_a_bot_live_and_it_really_trades_while_its_hand_made_twin
     mine = {**live.record()}
     live.records(mine, {**mine, "id": 2, "name": "Twin"}, {"id": 3, **RECORD, "name": "Hand", "mode": "live"})
     for bot_id, name in ((2, "Twin"), (3, "Hand")):
-        assert live.bot(bot_id, name).wait(20) == 2
+        assert live.bot(bot_id, name).wait(patience(20)) == 2
         assert f"python3 utils/yard.py live {bot_id}" in live.home.status(bot_id)["exit"]["reason"]
         code, said = live.run("utils/yard.py", "start", str(bot_id))
         assert code == 1 and "was not agreed to by a person" in said
@@ -98,7 +99,7 @@ def test_without_the_word_or_with_a_failed_check_nothing_changes(live: Live) -> 
 def test_keys_that_may_withdraw_end_an_idle_bot_with_code_5_and_keep_it_from_being_started(live: Live) -> None:
     live.agreed()
     live.restrict(enableWithdrawals=True)
-    assert live.bot().wait(20) == 5
+    assert live.bot().wait(patience(20)) == 5
     assert "may withdraw" in live.home.status()["exit"]["reason"]
     code, said = live.run("utils/yard.py", "start", "1")
     assert code == 1 and "Turn withdrawals off" in said
@@ -110,7 +111,7 @@ def test_keys_that_may_withdraw_do_not_keep_a_bot_from_guarding_what_it_holds(li
     first = live.bot()
     until(lambda: live.home.position()["protection"] == "exchange", "an entry", 30)
     first.terminate()
-    assert first.wait(10) == 0
+    assert first.wait(patience(10)) == 0
     live.restrict(enableWithdrawals=True)
     live.bot()
     until(lambda: [w for w in live.home.status()["warnings"] if w["kind"] == "rights"], f"the warning: {live.home.log()[-800:]}")

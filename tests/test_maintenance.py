@@ -24,6 +24,7 @@ from core.fleet.screen import ScreenSupervisor
 from core.fleet.yard import Yard, read_status
 from core.storage import Files
 from fleet_help import Yardful, until, yardful
+from patience import patience
 from processes import BUY_ONCE, Home
 
 HOLD = "import os, signal; from core.storage import Files; l = Files(os.environ['BOTYARD_HOME']).lock('{}'); l.acquire(); signal.pause()"
@@ -189,21 +190,21 @@ def test_a_start_that_is_just_under_way_is_waited_for_and_stopped(y: Yardful) ->
     def starts() -> None:
         with locks.action(y.files, "bot_1"):
             begun.set()
-            assert go.wait(20)
+            assert go.wait(patience(20))
             maintenance_was.append(maintenance.read(y.files).on)
 
     maintenance_was: list[bool] = []
     other = threading.Thread(target=starts)
     y.supervisor.start(record)  # its process is there, its starter still holds the lock
     other.start()
-    assert begun.wait(20)
+    assert begun.wait(patience(20))
     answers: list[dict[str, Any]] = []
     mine = threading.Thread(target=lambda: answers.append(turn(y, True)))
     mine.start()
     until(lambda: maintenance.read(y.files).on)
     go.set()
-    mine.join(40)
-    other.join(20)
+    mine.join(patience(40))
+    other.join(patience(20))
     assert maintenance_was == [True]
     assert answers[0]["bots"][1] == {"stopped": True, "error": None}
     assert y.supervisor.running() == {}

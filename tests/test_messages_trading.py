@@ -20,6 +20,7 @@ from core.notify.rules import Rules
 from core.storage import Files, loads
 from fleet_help import Yardful, until, yardful
 from message_server import SETTINGS, TELEGRAM, MessageServer, make_channels
+from patience import patience
 from stepped import World, run_until
 
 HOUR = 3_600_000
@@ -87,7 +88,7 @@ def test_a_service_that_does_not_answer_holds_up_neither_the_yard_nor_its_end(y:
         yard = Yard(y.files, settings, y.supervisor, settings_now=lambda: settings, outbox=box)
         notify.post(y.files, Event("bot_stuck", "Bot is stuck", "risk", 1))
         yard.step()
-        assert asked.wait(20)
+        assert asked.wait(patience(20))
         for _ in range(20):
             yard.step()
         assert not server.released.is_set(), "all of that while the service kept the message waiting"

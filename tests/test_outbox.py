@@ -24,7 +24,8 @@ from core.notify.intake import parse
 from core.notify.outbox import STATUS, Outbox
 from core.notify.rules import Rules
 from core.storage import Files
-from message_server import BOT_TOKEN, NOT_TAKEN, SETTINGS, TELEGRAM, TOKEN, MessageServer, make_channels, redirected
+from message_server import BOT_TOKEN, IMPATIENT_S, NOT_TAKEN, PATIENT_S, SETTINGS, TELEGRAM, TOKEN, MessageServer, make_channels, redirected
+from patience import patience
 
 START = 1_700_000_000_000 - 1_700_000_000_000 % 86_400_000 + 10 * 3_600_000  # 10:00 UTC
 MINUTE, HOUR = 60_000, 3_600_000
@@ -35,13 +36,20 @@ class Post:
 
     def __init__(self, home: Path, **settings: str):
         self.home, self.files, self.now = home, Files(home), START
-        self.env = {"BOTYARD_HOME": str(home), "HTTP_TIMEOUT": "0.4", **(settings or SETTINGS)}
-        self.server = MessageServer(slow_s=0.8, now_ms=lambda: self.now)
+        self.env = {"BOTYARD_HOME": str(home), "HTTP_TIMEOUT": str(PATIENT_S), **(settings or SETTINGS)}
+        self.server = MessageServer(slow_s=60, now_ms=lambda: self.now)
         self.boxes: list[Outbox] = []
         self.box = self.open()
 
     def open(self, **more: Any) -> Outbox:
-        box = Outbox(self.files, load(self.env), make=make_channels(self.server.url), clock_ms=lambda: self.now, settings_now=lambda: load(self.env), **more)
+        box = Outbox(
+            self.files,
+            load(self.env),
+            make=make_channels(self.server.url, self.server.timeout_s),
+            clock_ms=lambda: self.now,
+            settings_now=lambda: load(self.env),
+            **more,
+        )
         self.boxes.append(box)
         return box
 
@@ -373,11 +381,13 @@ def test_what_is_too_old_is_not_sent_but_shown(post: Post) -> None:
 
 
 def test_every_answer_of_the_real_clients_becomes_an_outcome(home: Path) -> None:
-    settings = load({"BOTYARD_HOME": str(home), "HTTP_TIMEOUT": "0.3", **SETTINGS, **TELEGRAM})
-    with MessageServer(slow_s=0.6) as server:
+    with MessageServer(slow_s=60) as server:
         found: dict[str, list[str]] = {}
         for fault in (*NOT_TAKEN, "error_503_after", "cut_after", "slow_after", "bad_json"):
-            for channel in (Sms(settings, redirected(server.url, 0.3)), Telegram(settings, server.url)):
+            server.faults = [fault]
+            wait_s = server.timeout_s()
+            settings = load({"BOTYARD_HOME": str(home), "HTTP_TIMEOUT": str(wait_s), **SETTINGS, **TELEGRAM})
+            for channel in (Sms(settings, redirected(server.url, wait_s)), Telegram(settings, server.url)):
                 server.faults = [fault]
                 outcome = channel.send("text", "abcdef")
                 found.setdefault(fault, []).append(outcome.result)
@@ -426,7 +436,7 @@ def test_events_are_taken_in_once_through_restarts(post: Post) -> None:
 def test_only_one_process_sends(post: Post) -> None:
     post.turn()
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from core.storage import Files; Files({str(post.home)!r}).lock('data/outbox.lock').acquire()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(30))
     assert done.returncode == 1 and "AlreadyRunning" in done.stderr
 
 
@@ -438,7 +448,7 @@ def test_an_outbox_that_another_process_holds_is_waited_for(post: Post) -> None:
         post.post(text="stop")
         with pytest.raises(AlreadyRunning):
             post.turn()
-        other.communicate(b"\n", timeout=30)
+        other.communicate(b"\n", timeout=patience(30))
         post.turn()
         assert post.bodies == ["Botyard ALERT: stop"]
     finally:
@@ -479,7 +489,7 @@ def test_a_damaged_database_is_told_and_not_replaced(post: Post) -> None:
 
 def test_no_secret_reaches_a_file_or_a_log(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="botyard")
-    post = Post(home, **SETTINGS, **TELEGRAM)
+    post = Post(home, **SETTINGS, **TELEGRAM, HTTP_TIMEOUT=str(IMPATIENT_S))  # Telegram's; what becomes of a message is not the question here
     try:
         faults = [*NOT_TAKEN, "error_503_after", "cut_after", "slow_after", "bad_json"]
         post.server.faults = faults * 2
@@ -553,7 +563,7 @@ def test_the_thread_sends_by_itself_and_ends_at_once(home: Path) -> None:
     try:
         post.post(text="stop")
         post.box.step()
-        assert told.wait(10)
+        assert told.wait(patience(10))
     finally:
         post.close()
     assert json.loads((home / STATUS).read_text())["schema"] == 1

@@ -21,6 +21,7 @@ from core.clock import wall_ms
 from core.model import Event
 from core.storage import Files
 from message_server import SETTINGS, TOKEN, MessageServer
+from patience import patience
 
 SENDER = Path(__file__).with_name("outbox_sender.py")
 EVENTS, KILLS = 500, 14
@@ -104,7 +105,7 @@ def test_over_500_events_no_alert_is_lost_and_repeats_are_no_more_than_kills(hom
                 break
             assert code == -signal.SIGKILL, (home / "stderr").read_text()[-3000:]
             for w in writers:
-                w.join(60)
+                w.join(patience(60))
     finally:
         if chance.process is not None and chance.process.poll() is None:
             chance.process.kill()

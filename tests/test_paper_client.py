@@ -16,6 +16,7 @@ from core.paper.adapter import PaperAdapter
 from core.paper.markets import open_market
 from paper_fixed import FixedMarket, Hands, flat, until
 from paper_served import pointed, serving
+from patience import patience
 
 S = "BTCUSDT"
 
@@ -126,8 +127,8 @@ def test_lists_survive_sigkill_whole_and_lock_and_trade_once(home):
             until(lambda at=before: len(acknowledged) >= at + 40)
             server.process.kill()
             for t in threads:
-                t.join(10)
-            server.process.wait(10)
+                t.join(patience(10))
+            server.process.wait(patience(10))
     with serving(home) as server:
         server.paper("POST", "clock", {"speed": 0})
         client = server.client()

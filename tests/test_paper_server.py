@@ -20,6 +20,7 @@ from core.paper.adapter import PaperAdapter
 from core.paper.markets import open_market
 from paper_fixed import FixedMarket, Hands, flat, until
 from paper_served import ROOT, free_port, pointed, serving
+from patience import patience
 
 
 def trade(client):
@@ -123,7 +124,7 @@ def test_one_process_a_home_a_taken_port_and_bad_settings_are_told_apart(home, t
     with serving(home) as server:
 
         def run(**changed):
-            done = subprocess.run([sys.executable, "-m", "core.paper"], cwd=ROOT, env={**server.env, **changed}, capture_output=True, text=True, timeout=30)
+            done = subprocess.run([sys.executable, "-m", "core.paper"], cwd=ROOT, env={**server.env, **changed}, capture_output=True, text=True, timeout=120)
             return done.returncode, done.stderr
 
         code, text = run()
@@ -138,7 +139,7 @@ def test_one_process_a_home_a_taken_port_and_bad_settings_are_told_apart(home, t
         code, text = run(BOTYARD_HOME=str(other), PAPER_PORT=str(free_port()), PAPER_START="2001-01-01")
         assert code == 2 and "PAPER_START" in text and "Traceback" not in text
         assert not (other / "data" / "paper" / "clock").exists()  # who can't serve begins no market
-        assert server.session.get(server.url + "/paper/status", headers={"Host": "evil.example"}, timeout=5).status_code == 403
+        assert server.session.get(server.url + "/paper/status", headers={"Host": "evil.example"}, timeout=patience(5)).status_code == 403
         assert server.stop(signal.SIGHUP) == 0
     told = (home / "data" / "paper" / "paper.log").read_text()
     assert server.url in told and server.url in (home / "output.txt").read_text()
@@ -191,8 +192,8 @@ def test_what_was_acknowledged_survives_sigkill_in_mid_stream_and_no_coin_is_los
             last_seen = server.paper("GET", "clock")["market_ms"]
             server.process.kill()
             for t in threads:
-                t.join(10)
-            server.process.wait(10)
+                t.join(patience(10))
+            server.process.wait(patience(10))
     with serving(home, PAPER_SPEED="1000") as server:
         assert server.paper("GET", "clock")["market_ms"] >= last_seen
         server.paper("POST", "clock", {"speed": 0})

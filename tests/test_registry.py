@@ -20,6 +20,7 @@ from core.errors import Conflict, InputError, NotFound, StateError
 from core.fleet import records
 from core.fleet.registry import Registry
 from core.storage import Files
+from patience import patience
 
 GOOD: dict[str, Any] = {"name": "BTC Bot", "symbol": "BTCUSDT", "strategy": "volatile", "trade_amount": 500}
 
@@ -351,5 +352,5 @@ def test_bots_created_by_several_threads_and_processes_at_once_all_get_ids_of_th
     others = [subprocess.Popen([sys.executable, "-c", code, str(registry.files.home), f"process {n}"], cwd=ROOT, env=dict(os.environ)) for n in range(2)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: registry.create({**GOOD, "name": f"thread {n}"}), range(16)))
-    assert [p.wait(30) for p in others] == [0, 0]
+    assert [p.wait(patience(30)) for p in others] == [0, 0]
     assert sorted(b["id"] for b in registry.bots()) == list(range(1, 33))

@@ -21,6 +21,7 @@ from core.fleet.resources import CPU_S, MEMORY_SAMPLES, RESTART_PAUSE_S, Judge, 
 from core.fleet.sampling import Sampler
 from core.fleet.yard import Yard, read_status
 from fleet_help import Yardful, until, yardful
+from patience import patience
 
 LIMITS = limits_of({})
 GOOD = {"name": "A", "symbol": "BTCUSDT", "strategy": "volatile", "trade_amount": 500}
@@ -315,12 +316,12 @@ def test_the_thread_measures_and_the_loop_never_waits_for_it(y: Yardful, yard: Y
 
     def slow() -> dict[int, float]:
         begun.set()
-        go.wait(20)
+        go.wait(patience(20))
         return {}
 
     monkeypatch.setattr(yard.sampling.sampler, "disk_mb", slow)
     yard.sampling.step()
-    assert begun.wait(20)
+    assert begun.wait(patience(20))
     look(yard, 2)
     assert yard.sampling.machine() == {}
     go.set()

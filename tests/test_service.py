@@ -22,6 +22,7 @@ import pytest
 
 from core.config import ROOT
 from fleet_help import _screen
+from patience import patience
 from processes import BUY_ONCE, free_port, until
 
 SCRIPT = ROOT / "utils/service.py"
@@ -249,7 +250,7 @@ class House:
         for _ in range(3):
             self.signal_all(signal.SIGKILL)
         if self.main is not None:
-            self.main.wait(10)
+            self.main.wait(patience(10))
         for line in _screen("-ls").splitlines():
             name = line.split()[0] if line.split() else ""
             if name.partition(".")[2].startswith(self.prefix):
@@ -290,7 +291,7 @@ def test_after_a_reboot_the_units_command_brings_the_bots_back_those_with_positi
     assert house.wanted() == ["running"] * 3
     assert [house.json(f"bot_{n}_status.json")["exit"]["code"] for n in (1, 2, 3)] == [0, 0, 0]
     assert house.main is not None
-    assert house.main.wait(5) == 0
+    assert house.main.wait(patience(5)) == 0
     house.start()
     house.up(1, 2, 3)
 

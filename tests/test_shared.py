@@ -25,11 +25,12 @@ from core.config import Settings, load
 from core.errors import BudgetSpent, RateLimited
 from core.market.history import CandleStore
 from core.storage import Files, dumps, installation
+from patience import patience
 from processes import BUY_ONCE, Home, until
 
 D = Decimal
 FORK = multiprocessing.get_context("fork")
-PATIENCE_S = 20
+PATIENCE_S = patience(20)
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def processes() -> Iterator[list[Any]]:
     for child in started:
         if child.is_alive():
             child.kill()
-        child.join(5)
+        child.join(patience(5))
 
 
 class Counter:
@@ -59,7 +60,7 @@ class Counter:
         home.post("/paper/faults", {"method": method, "path": path, "fault": "latency", "times": None, "params": {"ms": 0}})
 
     def __call__(self) -> int:
-        rows = requests.get(self.home.url + "/paper/faults", timeout=5).json()
+        rows = requests.get(self.home.url + "/paper/faults", timeout=patience(5)).json()
         return sum(r["struck"] for r in rows if (r["path"], r["fault"]) == (self.path, "latency") and r["params"]["ms"] == 0)
 
 
@@ -116,14 +117,14 @@ def test_a_fetcher_that_dies_or_hangs_holds_the_others_up_no_longer_than_the_bou
     home.post("/paper/faults", {"method": "GET", "path": "/api/v3/ticker/price", "fault": "latency", "times": 1, "params": {"ms": 60_000}})
     count = Counter(home, "/api/v3/ticker/price")
     first.set()
-    until(lambda: any(r["struck"] for r in requests.get(home.url + "/paper/faults", timeout=5).json()), "the fetcher's request")
+    until(lambda: any(r["struck"] for r in requests.get(home.url + "/paper/faults", timeout=patience(5)).json()), "the fetcher's request")
     os.kill(fetcher.pid, number)
     if number is signal.SIGKILL:
-        fetcher.join(5)
+        fetcher.join(patience(5))
     go.set()
     found = [told.get(timeout=PATIENCE_S) for _ in range(n)]
     assert all(price > 0 for price, _ in found)
-    assert max(took for _, took in found) < WAIT_MS / 1000 + 1
+    assert max(took for _, took in found) < WAIT_MS / 1000 + patience(1)
     if number is signal.SIGKILL:
         assert count() == 1  # the dead one's lease was seen to be nobody's: one of the others asked for all
     else:
@@ -260,7 +261,7 @@ def test_what_the_exchange_counts_is_what_the_budget_holds(home: Home) -> None:
     ]
     for ask in asks:
         ask()
-        told = requests.get(home.url + "/api/v3/ping", timeout=5).headers["X-MBX-USED-WEIGHT-1M"]
+        told = requests.get(home.url + "/api/v3/ping", timeout=patience(5)).headers["X-MBX-USED-WEIGHT-1M"]
         assert gate.state()["used"] >= int(told) - 1 - asks.index(ask)  # our own pings are not in it
         assert gate.state()["used"] <= int(told)
 
@@ -278,14 +279,14 @@ def test_a_ban_while_a_bot_holds_a_position_and_its_stop_is_honoured_right_after
     stop = D(str(held["stop_loss"]))
     for _ in range(500):  # forward to where the price lies below the stop
         home.post("/paper/clock", {"advance_ms": 3_600_000})
-        row = requests.get(home.url + "/api/v3/klines?symbol=BTCUSDT&interval=1m&limit=1", timeout=5).json()[0]
+        row = requests.get(home.url + "/api/v3/klines?symbol=BTCUSDT&interval=1m&limit=1", timeout=patience(5)).json()[0]
         if max(D(row[1]), D(row[4])) < stop * D("0.99"):
             break
     assert count() == 0 and time.time() * 1000 < until_ms, "it took longer than the ban"
     sold = until(lambda: [f for f in home.lines("bot_1_fills.jsonl") if f["side"] == "SELL"], "the sale", 20)
-    assert 0 <= sold[0]["wall_ms"] - until_ms < 3000
+    assert 0 <= sold[0]["wall_ms"] - until_ms < patience(3000)
     child.terminate()
-    assert child.wait(5) == 0
+    assert child.wait(patience(5)) == 0
 
 
 # --- a database that can't be used -------------------------------------------------------------------
@@ -314,7 +315,7 @@ def test_a_budget_that_can_not_be_used_neither_stops_nor_holds_up_a_way_out(tmp_
     for _ in range(5):
         made.take(20, "exit", orders=1)
         made.told(200, {"X-MBX-USED-WEIGHT-1M": "20"}, orders=1)
-    assert time.monotonic() - began < 0.9  # half a second at most for the first, then it is left alone
+    assert time.monotonic() - began < patience(0.9)  # half a second at most for the first, then it is left alone
     if lock is not None:
         lock.close()
     made.close()

@@ -16,6 +16,7 @@ from bots import run_checks, trader
 from core.bot import strategist
 from core.bot.trader import Trader
 from core.model import Decision, Intent
+from patience import patience
 from processes import Home, until
 from strategies.base import Strategy
 
@@ -325,6 +326,6 @@ def test_a_real_bot_sells_at_its_stop_while_its_strategy_sleeps_or_loops_for_eve
         assert note.read_text() == "begun", "it was sold while the strategy thought"
         until(lambda: home.lines("bot_1_fills.jsonl")[-1]["tag"] == "stop_loss", "its fill in the journal", 5)
         child.terminate()
-        assert child.wait(10) == 0
+        assert child.wait(patience(10)) == 0
     finally:
         home.end()

@@ -20,6 +20,7 @@ from core.account import ledger
 from core.binance_client import BinanceClient
 from core.config import load
 from core.storage import Files
+from patience import patience
 from processes import BUY_ONCE, ROOT, Home, until
 
 FILES = ("bot_1_position.json", "bot_1_position.json.prev", "bot_1_fills.jsonl")
@@ -111,7 +112,7 @@ def test_a_position_file_that_cant_be_trusted_stops_the_bot_with_the_way_to_mend
     home = held.home
     laid = held.lay(position=damaged(held.kept[FILES[0]], position), prev=damaged(held.kept[FILES[1]], prev))
     bot = home.bot(strategy="buy_once")
-    assert bot.wait(30) == 4
+    assert bot.wait(patience(30)) == 4
     last = home.status()
     assert (last["state"], last["pid"], last["exit"]["code"]) == ("ended", bot.pid, 4)
     reason = last["exit"]["reason"]
@@ -137,7 +138,7 @@ def test_the_previous_copy_put_back_as_the_remedy_says_goes_on_with_the_same_ord
     until(lambda: home.status()["pid"] == bot.pid and home.status()["state"] == "running", "the bot")
     until(lambda: [o["status"] for o in home.position()["orders"]] == ["NEW", "NEW"], "both orders known")
     bot.terminate()
-    assert bot.wait(5) == 0
+    assert bot.wait(patience(5)) == 0
     assert held.orders_now() == held.orders
     assert {o["request"]["client_id"] for o in home.position()["orders"]} == {name for name, status in held.orders if status == "NEW"}
     home.position()
@@ -150,7 +151,7 @@ def test_the_previous_copy_put_back_as_the_remedy_says_goes_on_with_the_same_ord
 def own_mounts() -> bool:
     """Whether this user may mount in a name space of its own, which ends with its process."""
     try:
-        return subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, timeout=10).returncode == 0
+        return subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, timeout=patience(10)).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
@@ -199,7 +200,7 @@ def as_killed(held: Held) -> dict[str, bytes | None]:
 def test_in_a_folder_that_cant_be_written_no_bot_starts_and_it_says_so(held: Held, bot_id: int) -> None:
     laid = as_killed(held)
     bot = mounted(held, READ_ONLY, bot_id)
-    _, err = bot.communicate(timeout=30)
+    _, err = bot.communicate(timeout=patience(30))
     assert bot.returncode == 4
     assert "bot_" in err and "Read-only file system" in err and "mend the folder's rights" in err
     assert "Traceback" not in err
@@ -211,7 +212,7 @@ def test_in_a_folder_that_cant_be_written_no_bot_starts_and_it_says_so(held: Hel
 def test_on_a_full_disk_a_flat_bot_ends_with_code_4_before_it_sends_anything(held: Held) -> None:
     as_killed(held)
     bot = mounted(held, FULL, 2)
-    bot.communicate(timeout=30)
+    bot.communicate(timeout=patience(30))
     assert bot.returncode == 4
     assert "No space left on device" in said(held, 2) and "Free the disk" in said(held, 2)
     assert held.orders_now() == held.orders
@@ -232,7 +233,7 @@ def test_on_a_full_disk_a_bot_that_holds_coins_stays_says_so_and_neither_sells_n
         assert held.orders_now() == held.orders
     finally:
         bot.terminate()
-        assert bot.wait(5) == 0
+        assert bot.wait(patience(5)) == 0
         held.home.strategy("buy_once", BUY_ONCE)
     assert held.lies() == laid
     assert held.orders_now() == held.orders

@@ -22,6 +22,7 @@ from core.notify.sms_text import is_gsm, segments
 from core.storage import Files
 from dash_yard import Home, KnownPids, fill
 from message_server import SETTINGS, TELEGRAM, TOKEN, MessageServer, make_channels
+from patience import patience
 from utils import send_summary
 
 MIDNIGHT = 1_700_006_400_000 - 1_700_006_400_000 % 86_400_000
@@ -257,7 +258,7 @@ def test_where_a_yard_runs_the_command_hands_the_summary_to_it(day: Day) -> None
         assert done.returncode == 0 and json.loads(done.stdout)["state"] == "queued", done.stderr
         assert not day.files.exists("data/outbox.db")
     finally:
-        yard.communicate(b"\n", timeout=20)
+        yard.communicate(b"\n", timeout=patience(20))
     day.now = notify.recent(day.files)[-1]["wall_ms"]
     day.box.turn()
     assert "+7.50 in all" in day.told()[0]

@@ -18,6 +18,7 @@ from core.fleet.processes import Handle, ancestors, exists, handles_signal
 from core.fleet.screen import ScreenSupervisor, Session, parse_sessions
 from core.fleet.supervisor import StartFailed, bot_argv
 from fleet_help import STANDIN, Yardful, until, yardful
+from patience import patience
 
 
 @pytest.fixture(params=["screen", "process"])
@@ -181,7 +182,7 @@ def test_a_bot_started_by_hand_outside_screen_is_found_and_stopped(screens: Yard
     with subprocess.Popen([sys.executable, str(STANDIN), "1", "BTC Bot"], env=environment, stdout=subprocess.DEVNULL) as process:
         until(lambda: screens.supervisor.pid(1) == process.pid)
         screens.supervisor.stop(1, by="a test")
-        assert process.wait(5) == 0
+        assert process.wait(patience(5)) == 0
 
 
 def test_a_session_left_over_without_a_bot_is_cleared_by_exactly_its_name(screens: Yardful) -> None:
@@ -202,7 +203,7 @@ def test_a_dead_session_of_its_name_keeps_no_bot_from_starting(screens: Yardful)
     daemon = ancestors(pid)[0]
     with Handle(pid) as process:
         os.kill(daemon, signal.SIGKILL)
-        assert process.wait(5)  # it hears the hang-up of its terminal, and goes
+        assert process.wait(patience(5))  # it hears the hang-up of its terminal, and goes
     assert [s.dead for s in keeper.sessions() if s.pid == daemon] == [True]
     keeper.start(bot)
     assert [s.dead for s in keeper.sessions() if s.name == keeper.name("bot_1")] == [False]
@@ -225,7 +226,7 @@ def attached(session: str) -> str:
                     break
             except OSError:  # the terminal's other end is closed
                 break
-        assert viewer.wait(10) == 0
+        assert viewer.wait(patience(10)) == 0
     os.close(ours)
     return seen.decode("utf-8")
 
@@ -242,7 +243,7 @@ def test_the_session_shows_what_the_bot_says_and_ends_with_it(screens: Yardful) 
     assert "STARTING BOT: Emoji 🤖" in seen
     with Handle(pid) as process:
         process.signal(signal.SIGINT)
-        assert process.wait(5)
+        assert process.wait(patience(5))
     until(lambda: screens.sessions() == [])
     assert screens.status(1)["exit"]["kind"] == "by_hand"
 
@@ -274,7 +275,7 @@ def test_a_handle_tells_a_process_that_is_gone_and_what_signals_it_hears() -> No
             assert handle.alive()
             assert handles_signal(process.pid, signal.SIGUSR1) in (False, None)
             assert handle.signal(signal.SIGTERM)
-            assert handle.wait(5)
+            assert handle.wait(patience(5))
             process.wait()
             assert not handle.signal(signal.SIGTERM)
         with Handle(process.pid) as late:

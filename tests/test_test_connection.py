@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from patience import patience
 from utils import test_connection as command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +56,7 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
     try:
         for _ in range(200):
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{settings['PAPER_PORT']}/paper/status", timeout=5).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{settings['PAPER_PORT']}/paper/status", timeout=patience(5)).close()
                 break
             except OSError:
                 assert process.poll() is None, "the paper exchange ended at once"
@@ -63,7 +64,7 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
         yield home, settings
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(15)
+        process.wait(patience(15))
 
 
 def test_a_yard_whose_exchange_answers_is_looked_at_in_full(paper):

@@ -24,6 +24,7 @@ from core.fleet.screen import ScreenSupervisor
 from core.fleet.supervisor import StartFailed
 from core.fleet.yard import Yard, read_status
 from fleet_help import Yardful, until, yardful
+from patience import patience
 
 HOLD = "import os, signal; from core.storage import Files; l = Files(os.environ['BOTYARD_HOME']).lock('{}'); l.acquire(); signal.pause()"
 PAPER = [sys.executable, "-c", HOLD.format("data/paper/paper.lock")]
@@ -132,7 +133,7 @@ def kill(of: Yardful, bot_id: int) -> int:
     assert pid is not None
     with Handle(pid) as process:
         process.signal(signal.SIGKILL)
-        assert process.wait(5)
+        assert process.wait(patience(5))
     return pid
 
 
@@ -270,7 +271,7 @@ def test_a_bot_ended_by_hand_counts_as_stopped_ten_seconds_later(y: Yardful, mak
     pid = y.beating(1)
     with Handle(pid) as process:
         process.signal(how)
-        assert process.wait(5)
+        assert process.wait(patience(5))
     look(yard)
     clock.now += BY_HAND_AFTER_S - 0.1
     look(yard)
@@ -289,7 +290,7 @@ def test_what_ended_by_hand_together_with_the_yard_stays_wanted_and_is_resumed(y
     pid = y.beating(1)
     with Handle(pid) as process:
         process.signal(signal.SIGTERM)  # a reboot ends bots and yard; nobody looks any more
-        assert process.wait(5)
+        assert process.wait(patience(5))
     assert y.status(1)["exit"]["kind"] == "by_hand"
     look(make(y))
     assert y.supervisor.pid(1) not in (None, pid)
@@ -387,7 +388,7 @@ def test_the_paper_exchange_runs_for_paper_bots_and_is_brought_back_with_growing
         look(yard)
         with Handle(pid) as process:
             process.signal(signal.SIGKILL)
-            assert process.wait(5)
+            assert process.wait(patience(5))
         look(yard)
         clock.now += pause - 0.1
         look(yard)
@@ -513,9 +514,9 @@ def test_stop_all_waits_for_a_start_that_is_just_under_way(with_yard: Yardful) -
 
     starter = threading.Thread(target=start_slowly)
     starter.start()
-    assert holds.wait(5)
+    assert holds.wait(patience(5))
     control.stop_all(y.files, y.settings, "a test", y.supervisor)
-    starter.join(5)
+    starter.join(patience(5))
     assert (len(y.runs(1)), y.supervisor.running()) == (1, {})
 
 
@@ -578,10 +579,10 @@ def test_a_yard_process_brings_back_what_was_killed_leaves_what_was_quit_and_its
         assert keeper.pid(2) is None
         assert not exists(quitted)
         second = run_yard(y, "screen")
-        assert second.wait(10) == 3
+        assert second.wait(patience(10)) == 3
         assert b"runs already" in second.stderr.read()  # type: ignore[union-attr]
         yard.send_signal(signal.SIGTERM)
-        assert yard.wait(10) == 0
+        assert yard.wait(patience(10)) == 0
         assert (keeper.pid(1), keeper.unit_pid("paper") is not None) == (back, True)
         assert read_status(y.files)["state"] == "ended"  # type: ignore[index]
         third = run_yard(y, "screen")
@@ -589,7 +590,7 @@ def test_a_yard_process_brings_back_what_was_killed_leaves_what_was_quit_and_its
         assert keeper.pid(1) == back
         assert len(y.runs(1)) == 2
         third.send_signal(signal.SIGHUP)
-        assert third.wait(10) == 0
+        assert third.wait(patience(10)) == 0
         for process in (yard, second, third):
             process.stderr.close()  # type: ignore[union-attr]
 
