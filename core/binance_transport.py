@@ -125,5 +125,10 @@ def never_connected(e: requests.ConnectionError) -> bool:
 
 
 def short(e: Exception) -> str:
-    """An exception in one line without URLs' signatures."""
+    """An exception in one line that a person reads: host and cause of a failed connection, no URL's signature."""
+    reason = getattr(e.args[0], "reason", None) if e.args else None
+    if reason is not None:  # urllib3 tells of pools and retries around the one thing that counts
+        pool = getattr(e.args[0], "pool", None)
+        where = f"{pool.host}:{pool.port}: " if pool is not None else ""
+        return cut_secrets(f"{type(e).__name__}: {where}{re.sub(r'^.*: ', '', str(reason))}")[:300]
     return cut_secrets(f"{type(e).__name__}: {e}")[:300]

@@ -283,7 +283,7 @@ def test_the_command_tells_changes_a_pot_and_takes_an_orphan_back_once_its_bot_h
     code, _, err = command(yard, "cancel-orphan", own_id)
     assert code == 2 and "--yes" in err
     code, _, err = command(yard, "cancel-orphan", own_id, "--yes")
-    assert code == 2 and "is running" in err
+    assert code == 3 and "is running" in err
     bot.terminate()
     bot.wait(patience(15))
     code, out, err = command(yard, "cancel-orphan", own_id, "--yes")

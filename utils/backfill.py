@@ -11,7 +11,7 @@
 
 The store is filled for a venue: that of --mode (paper: the paper exchange, which must run; testnet and live: public data, no keys
 needed), or the one that --venue names. A backfill may be stopped at any moment and started again. Exit codes: 0 done, or nothing
-is wrong; 1 --check found something; 2 wrong arguments, settings or files; 3 exchange or store failed; 130 stopped by hand.
+is wrong; 1 --check found something; 2 wrong arguments, settings or files; 3 exchange or store failed; 130 ended by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ if __name__ == "__main__":
 import argparse
 import contextlib
 import re
-import sqlite3
 import time
 from collections.abc import Callable
 
+from core import commandline as words
 from core import config
 from core.account import access
 from core.binance_client import BinanceClient
 from core.clock import utc_text, wall_ms
-from core.errors import AccessRefused, BotyardError, InputError, Refused, SettingsError
+from core.errors import AccessRefused, BotyardError, InputError, Refused
 from core.market import intake, timeframes
 from core.market.backfill import Backfill, Task
 from core.market.history import PATIENT_S, CandleStore
 from core.model import MODES, Venue
 from core.storage import Files, dumps, installation
 
-DONE, FOUND, USAGE, FAILED, STOPPED = 0, 1, 2, 3, 130
+RESUMES = "What was fetched is stored; the same command goes on from there."
 _LINE_S = 5.0  # between two lines of progress where they go into a file
 _SHOWN = 5
 
 
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="backfill.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    main = words.Parser(prog="backfill.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     main.add_argument("symbols", nargs="*", metavar="SYMBOL", type=str.upper, help="such as BTCUSDT")
     main.add_argument("--timeframe", metavar="T[,T]", type=_timeframes, action="extend", help="such as 1m or 1m,5m,1h (KLINE_INTERVAL)")
     main.add_argument("--from", dest="start", metavar="DATE", type=_moment, help="no candles before it, such as 2024-01-31 (UTC)")
@@ -71,23 +71,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     given = parser().parse_args(argv)
-    try:
-        settings = config.load()
-    except SettingsError as e:
-        print("The settings are not right:", *e.problems, sep="\n  ", file=sys.stderr)
-        return USAGE
+    return words.guarded("backfill.py", given.json, lambda: work(given), stopped=f"ended by Ctrl-C. {RESUMES}")
+
+
+def work(given: argparse.Namespace) -> int:
+    settings = config.load()
     store = CandleStore(Files(settings.home).path("data/history.db"), busy_s=PATIENT_S)
     try:
         return Command(given, settings, store).run()
-    except (InputError, SettingsError) as e:
-        print(e, file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        print("\nStopped. What was fetched is stored; the same command goes on from there.", file=sys.stderr)
-        return STOPPED
-    except (BotyardError, sqlite3.Error, OSError) as e:
-        print(f"It can't be done now: {e}. What was fetched is stored; the same command goes on from there.", file=sys.stderr)
-        return FAILED
+    except InputError:
+        raise
+    except words.FAILURES as e:
+        return words.fail("backfill.py", f"{words.text_of(e).rstrip('.')}. {RESUMES}", given.json, words.code_of(e))
     finally:
         store.close()
 
@@ -128,8 +123,13 @@ class Command:
         progress = Progress(self.given.json)
         backfill = Backfill(exchange, self.store, tell=progress.tell, waits=progress.waits)
         start = self.given.start
+        market_ms = backfill.now_ms() if start is not None or self.given.keep is not None else 0
+        if start is not None and start >= market_ms:
+            raise InputError(f"--from {_date(start)} lies in the future: in this market it is {_date(market_ms)} (UTC); name an earlier moment")
+        if start is not None and self.given.end is not None and self.given.end <= start:
+            raise InputError(f"--to {_date(self.given.end)} is not after --from {_date(start)}; nothing lies between them")
         if self.given.keep is not None:
-            kept_from = backfill.now_ms() - self.given.keep
+            kept_from = market_ms - self.given.keep
             start = kept_from if start is None else max(start, kept_from)
         wanted = [(symbol, timeframe) for symbol in self.given.symbols for timeframe in self.frames]
         tasks, problems = [], []
@@ -164,7 +164,7 @@ class Command:
                 print(f"{dropped:,} candles older than {self.given.keep // timeframes.DAY} days dropped")
         for problem in problems:
             print(problem, file=sys.stderr)
-        return USAGE if problems else DONE
+        return words.USAGE if problems else words.DONE
 
     def client(self) -> BinanceClient:
         made = access.client(self.settings, self.mode, priority="page", public=True)
@@ -198,7 +198,7 @@ class Command:
             print(f"{symbol} {timeframe} ({key}): {taken.new:,} new candles, {taken.same:,} that were there already, {taken.replaced:,} replaced")
             for note in taken.notes:
                 print("  " + note)
-        return DONE
+        return words.DONE
 
     def export(self, symbol: str, timeframe: str) -> int:
         key = self.venue()
@@ -208,7 +208,7 @@ class Command:
         said = dumps({"venue": key, "symbol": symbol, "timeframe": timeframe, "candles": number}, indent=1)
         told = said if self.given.json else f"{symbol} {timeframe} ({key}): {number:,} candles written"
         print(told, file=sys.stdout if out else sys.stderr)
-        return DONE
+        return words.DONE
 
     def check(self) -> int:
         wanted = [
@@ -242,7 +242,7 @@ class Command:
                 print(f"  and {len(c.problems) - _SHOWN:,} more wrong candles (--json lists all)")
             if not c.wrong:
                 print("  nothing is wrong")
-        return FOUND if any(c.wrong for c in found) else DONE
+        return words.FOUND if any(c.wrong for c in found) else words.DONE
 
     def list(self) -> int:
         known = self.store.series()
@@ -253,7 +253,7 @@ class Command:
                 print(f"{s.venue:<34} {s.symbol:<12} {s.timeframe:<4} {s.candles:>10,}  {_date(s.first_ms)} to {_date(s.last_ms)}")
             if not known:
                 print("nothing is stored yet")
-        return DONE
+        return words.DONE
 
 
 class Progress:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 CODES = (
     "exit codes: 0 done; 1 a --check found that the strategy looks ahead or needs more candles than it declares; 2 wrong arguments, "
-    "settings or files; 3 no candles; 4 the strategy broke; 130 interrupted"
+    "settings or files; 3 no candles, or it can't be done now; 4 the strategy broke; 130 ended by Ctrl-C"
 )
 
 
@@ -54,12 +54,13 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     honest.add_argument("--check-warmup", action="store_true", help="how many candles does it really need? (runs no backtest)")
     honest.add_argument("--points", type=int, default=100, metavar="N", help="moments that are checked (100)")
     honest.add_argument("--seed", type=int, default=1, metavar="N", help="which moments (1)")
-    return main.parse_args(argv)
+    given: argparse.Namespace = main.parse_args(argv)
+    return given
 
 
 def main(argv: Sequence[str]) -> int:
     given = arguments(argv)
-    return words.guarded(lambda: work(given))
+    return words.guarded("backtest.py", given.json, lambda: work(given))
 
 
 def work(given: argparse.Namespace) -> int:

@@ -6,8 +6,8 @@
     python3 utils/holdings.py cancel-orphan ID --yes   take back an order of this yard that no bot knows
 
 Nothing is bought or sold. Exit codes: 0 done (and nothing needs a look), 1 something needs a look (missing
-or unexplained coins, pots beyond the balance, orders of others), 2 usage, settings or a refusal,
-3 it can't be told now.
+or unexplained coins, pots beyond the balance, orders of others), 2 wrong arguments or settings,
+3 it can't be told or done now, 130 ended by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -26,63 +26,57 @@ import argparse
 from dataclasses import asdict
 from decimal import Decimal
 
+from core import commandline as words
 from core import config
 from core.account import access
 from core.account.holdings import Holdings
 from core.binance_client import BinanceClient
 from core.config import Settings
-from core.errors import BotyardError, InputError, SettingsError
+from core.errors import InputError
 from core.fleet import holdings, pot
 from core.model import plain
 from core.storage import Files, dumps, installation
 
-GOOD, LOOK, USAGE, NOT_NOW = 0, 1, 2, 3
 BY = "utils/holdings.py"
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
-    common = argparse.ArgumentParser(add_help=False)
+    common = words.Parser(add_help=False)
     common.add_argument("--mode", choices=("paper", "testnet", "live"), default=argparse.SUPPRESS, help="which account (paper)")
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for scripts")
-    parser = argparse.ArgumentParser(prog="holdings.py", description="What an account holds, and whose it is.", parents=[common])
+    parser = words.Parser(prog="holdings.py", description="What an account holds, and whose it is.", epilog=words.CODES, parents=[common])
     parts = parser.add_subparsers(dest="command")
     orphan = parts.add_parser("cancel-orphan", parents=[common], help="take back an order of this yard that no bot knows")
     orphan.add_argument("client_id")
     orphan.add_argument("--yes", action="store_true", help="really do it")
     change = parts.add_parser("pot", parents=[common], help="top a bot's pot up, or pay out of it")
-    change.add_argument("bot", type=int)
+    change.add_argument("bot", type=words.bot_id)
     change.add_argument("amount", help="+100 to top up, -50 to pay out, in the bot's quote asset")
     parser.set_defaults(mode="paper", json=False)
-    return parser.parse_args(argv)
+    given: argparse.Namespace = parser.parse_args(argv)
+    return given
 
 
 def main(argv: list[str]) -> int:
     given = arguments(argv)
-    try:
-        settings = config.load()
-    except SettingsError as e:
-        print("The settings are not right:", *e.problems, sep="\n  ", file=sys.stderr)
-        return USAGE
+    return words.guarded("holdings.py", given.json, lambda: work(given))
+
+
+def work(given: argparse.Namespace) -> int:
+    settings = config.load()
     files = Files(settings.home)
-    try:
-        if given.command == "pot":
-            return change_pot(files, settings, given)
-        if given.command == "cancel-orphan":
-            return cancel_orphan(files, settings, given)
-        found = holdings.look(files, connect(files, settings, given.mode))
-    except InputError as e:
-        print(f"Nothing was changed: {e}", file=sys.stderr)
-        return USAGE
-    except (BotyardError, OSError) as e:
-        print(f"It can't be told now: {e}", file=sys.stderr)
-        return NOT_NOW
+    if given.command == "pot":
+        return change_pot(files, settings, given)
+    if given.command == "cancel-orphan":
+        return cancel_orphan(files, settings, given)
+    found = holdings.look(files, connect(files, settings, given.mode))
     if given.json:
         print(dumps(found.as_json(), indent=1))
     else:
         tell(found)
     if found.unknown or not found.settled:
-        return NOT_NOW
-    return LOOK if found.orders or any(a.missing or a.unexplained or a.pots_word for a in found.assets) else GOOD
+        return words.NOT_NOW
+    return words.FOUND if found.orders or any(a.missing or a.unexplained or a.pots_word for a in found.assets) else words.DONE
 
 
 def connect(files: Files, settings: Settings, mode: str) -> BinanceClient:
@@ -95,7 +89,7 @@ def change_pot(files: Files, settings: Settings, given: argparse.Namespace) -> i
     changed = pot.change_pot(files, settings, given.bot, given.amount, BY)
     if given.json:
         print(dumps(asdict(changed), indent=1))
-        return GOOD
+        return words.DONE
     done = "topped up by" if changed.amount > 0 else "paid out of"
     print(f"Bot {changed.bot_id}: {done} {plain(abs(changed.amount))} {changed.quote}; the pot was {plain(changed.before)}, it is {plain(changed.after)}.")
     if changed.from_profit:
@@ -103,16 +97,15 @@ def change_pot(files: Files, settings: Settings, given: argparse.Namespace) -> i
     if changed.warning:
         print(f"  Mind: {changed.warning}.")
     print("  It counts from the bot's next check. Nothing was moved at the exchange.")
-    return GOOD
+    return words.DONE
 
 
 def cancel_orphan(files: Files, settings: Settings, given: argparse.Namespace) -> int:
     if not given.yes:
-        print(f"This would cancel {given.client_id} at the exchange ({given.mode}); say --yes to do it.", file=sys.stderr)
-        return USAGE
+        raise InputError(f"this would cancel {given.client_id} at the exchange ({given.mode}); say --yes to do it")
     update = holdings.cancel_orphan(files, connect(files, settings, given.mode), given.client_id, BY)
     print(dumps({"client_id": update.client_id, "symbol": update.symbol, "status": update.status}, indent=1) if given.json else holdings.words(update))
-    return GOOD
+    return words.DONE
 
 
 def shown(value: Decimal | None) -> str:

@@ -32,13 +32,13 @@ from typing import Any
 from core import config as settings_module
 from core.backtest import arguments as words
 from core.backtest import report, sweep
-from core.errors import AlreadyRunning, BotyardError, InputError, SettingsError
+from core.errors import AlreadyRunning, BotyardError, Conflict, InputError
 from core.model import plain
 from core.storage import Files, dumps
 
 CODES = (
-    "exit codes: 0 done; 2 wrong arguments, settings or files; 3 no candles; 4 no combination could be computed; "
-    "5 the bot was not changed; 130 interrupted (ask again to go on)"
+    "exit codes: 0 done; 1 the sweep is done, but the bot was not changed; 2 wrong arguments, settings or files; "
+    "3 no candles, or it can't be done now; 4 no combination could be computed; 130 ended by Ctrl-C (ask again to go on)"
 )
 
 
@@ -59,12 +59,13 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     out.add_argument("--csv", type=Path, metavar="FILE", help="write all results")
     out.add_argument("--write-to-bot", type=int, metavar="N", help="put the winner into this bot's record")
     out.add_argument("--yes", action="store_true", help="... without asking")
-    return main.parse_args(argv)
+    given: argparse.Namespace = main.parse_args(argv)
+    return given
 
 
 def main(argv: Sequence[str]) -> int:
     given = arguments(argv)
-    return words.guarded(lambda: work(given))
+    return words.guarded("optimize.py", given.json, lambda: work(given))
 
 
 def work(given: argparse.Namespace) -> int:
@@ -87,11 +88,10 @@ def work(given: argparse.Namespace) -> int:
     try:
         outcome = sweep.run(asked, path, jobs=given.jobs, progress=progress)
     except AlreadyRunning as e:
-        raise InputError(f"this sweep is being computed already: {e}") from None
+        raise Conflict(f"this sweep is being computed already: {e}") from None
     except KeyboardInterrupt:
         progress.done()
-        print(f"What is computed is kept in {path}; the same command goes on from there.", file=sys.stderr)
-        raise
+        return words.fail("optimize.py", f"ended by Ctrl-C. What is computed is kept in {path}; the same command goes on from there.", given.json)
     progress.done()
     rows = sweep.ranked(outcome.rows, given.metric)
     notes = sweep.warnings(asked, outcome, given.metric)
@@ -199,10 +199,7 @@ def _words(changes: dict[str, Any]) -> str:
 
 
 def _home() -> Path:
-    try:
-        return settings_module.load().home
-    except SettingsError as e:
-        raise InputError(f"the settings are not right: {e}") from None
+    return settings_module.load().home
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
     python3 utils/reconcile.py --mode testnet  another account than paper; --json for scripts
 
 Nothing is bought or sold. Exit codes: 0 books and wallet agree (or were made to), 1 they
-differ, 2 usage or settings, 3 it can't be told now (an order is unsettled, the exchange
-can't be reached, a bot runs).
+differ, 2 wrong arguments or settings, 3 it can't be told now (an order is unsettled, the exchange
+can't be reached, a bot runs), 130 ended by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -23,46 +23,40 @@ if __name__ == "__main__":
 
 import argparse
 
+from core import commandline as words
 from core import config
 from core.account import access
 from core.bot import reconcile
-from core.errors import BotyardError, SettingsError
 from core.model import plain
 from core.storage import Files, dumps, installation
 
-AGREE, DIFFER, USAGE, NOT_NOW = 0, 1, 2, 3
-
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="reconcile.py", description="Compares the bots' books with the account, and proposes repairs.")
+    parser = words.Parser(prog="reconcile.py", description="Compares the bots' books with the account, and proposes repairs.", epilog=words.CODES)
     parser.add_argument("--mode", choices=("paper", "testnet", "live"), default="paper", help="which account (paper)")
     parser.add_argument("--apply", action="store_true", help="carry the proposals out; the bots concerned must be stopped")
     parser.add_argument("--json", action="store_true", help="for scripts")
     arguments = parser.parse_args(argv)
-    try:
-        settings = config.load()
-    except SettingsError as e:
-        print("The settings are not right:", *e.problems, sep="\n  ", file=sys.stderr)
-        return USAGE
+    return words.guarded("reconcile.py", arguments.json, lambda: work(arguments))
+
+
+def work(arguments: argparse.Namespace) -> int:
+    settings = config.load()
     files = Files(settings.home)
-    try:
-        exchange = access.client(settings, arguments.mode)
-        exchange.connect(installation(files))
-        found = reconcile.examine(files, exchange)
-        if arguments.apply and found.proposals:
-            symbols = {p.symbol: exchange.symbol(p.symbol) for p in found.proposals if p.symbol}
-            reconcile.apply(files, exchange, found.proposals, symbols, by="utils/reconcile.py")
-        after = reconcile.examine(files, exchange) if arguments.apply and found.proposals else found
-    except (BotyardError, OSError) as e:
-        print(f"It can't be told now: {e}", file=sys.stderr)
-        return NOT_NOW
+    exchange = access.client(settings, arguments.mode)
+    exchange.connect(installation(files))
+    found = reconcile.examine(files, exchange)
+    if arguments.apply and found.proposals:
+        symbols = {p.symbol: exchange.symbol(p.symbol) for p in found.proposals if p.symbol}
+        reconcile.apply(files, exchange, found.proposals, symbols, by="utils/reconcile.py")
+    after = reconcile.examine(files, exchange) if arguments.apply and found.proposals else found
     if arguments.json:
         print(dumps(reconcile.report(found, after, arguments.apply), indent=1))
     else:
         tell(found, after, arguments.apply)
     if after.unsettled:
-        return NOT_NOW
-    return DIFFER if after.differences else AGREE
+        return words.NOT_NOW
+    return words.FOUND if after.differences else words.DONE
 
 
 def tell(found: reconcile.Finding, after: reconcile.Finding, applied: bool) -> None:

@@ -10,17 +10,18 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TextIO
 
+from core import commandline
 from core.backtest import prepare
 from core.backtest.result import UNIT
 from core.config import market_time
-from core.errors import BotyardError, InputError, NotFound, StrategyError
+from core.errors import InputError, NotFound, StrategyError
 
-OK, DISHONEST, USAGE, NO_CANDLES, BROKEN, NOT_WRITTEN, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+OK, DISHONEST, NOT_WRITTEN, NO_CANDLES, BROKEN = commandline.DONE, commandline.FOUND, commandline.FOUND, commandline.NOT_NOW, commandline.BROKEN
 
 
 def parser(prog: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """The arguments that say what is traded, on which candles, with which money and settings."""
-    main = argparse.ArgumentParser(prog=prog, description=description, epilog=epilog)
+    main = commandline.Parser(prog=prog, description=description, epilog=epilog)
     what = main.add_argument_group("what is traded")
     what.add_argument("--strategy", required=True, metavar="KEY", help="the strategy's key")
     what.add_argument("--symbol", required=True, type=str.upper, metavar="S", help="such as BTCUSDT")
@@ -76,19 +77,23 @@ def wanted_of(given: argparse.Namespace) -> prepare.Wanted:
     return prepare.Wanted(params=params, **fields)
 
 
-def guarded(task: Callable[[], int]) -> int:
-    """Run it; what goes wrong is said in a line, with the exit code that belongs to it."""
-    try:
-        return task()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except NotFound as e:
-        return _say(e, NO_CANDLES)
-    except StrategyError as e:
-        return _say(e, USAGE if "there is no strategy" in str(e) else BROKEN)
-    except (BotyardError, OSError) as e:
-        return _say(e, USAGE)
+def fail(prog: str, text: str, as_json: bool) -> int:
+    """What to tell after Ctrl-C; 130."""
+    return commandline.fail(prog, text, as_json, commandline.INTERRUPTED)
+
+
+def guarded(prog: str, as_json: bool, task: Callable[[], int]) -> int:
+    """Run it; what goes wrong is said in a line, with the exit code that belongs to it. Candles that are not there can be fetched: 3."""
+
+    def told() -> int:
+        try:
+            return task()
+        except NotFound as e:
+            return commandline.fail(prog, e, as_json, NO_CANDLES)
+        except StrategyError as e:
+            return commandline.fail(prog, e, as_json, commandline.USAGE if "there is no strategy" in str(e) else BROKEN)
+
+    return commandline.guarded(prog, as_json, told)
 
 
 class Progress:
@@ -119,11 +124,6 @@ def _span(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _say(problem: BaseException, code: int) -> int:
-    print(f"{problem}", file=sys.stderr)
-    return code
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -218,7 +218,7 @@ def _stored(wanted: Wanted, timeframe: str) -> Bars:
     try:
         home = settings_module.load().home
     except SettingsError as e:
-        raise InputError(f"the settings are not right: {e}") from None
+        raise InputError(f"the settings are not right: {'; '.join(e.problems)}") from None
     path = home / "data" / "history.db"
     if not path.exists():
         raise NotFound(f"there is no candle store at {path}; {FILLED_BY}")

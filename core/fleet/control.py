@@ -25,6 +25,7 @@ from core.fleet.pot import change_pot as change_pot  # one of the things a perso
 from core.fleet.registry import Registry
 from core.fleet.screen import ScreenSupervisor
 from core.fleet.supervisor import Supervisor
+from core.fleet.workers import STAGGER_S
 from core.fleet.yard import read_status
 from core.storage import Files
 
@@ -243,6 +244,46 @@ def unwatched(files: Files, bot_id: int) -> str | None:
 
 
 # --- all of them ----------------------------------------------------------------------------
+
+
+def start_all(
+    files: Files, settings: Settings, by: str, supervisor: Supervisor | None = None, *, progress: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Start every bot of the list that doesn't run, those with something open first, each once the one before it is up.
+
+    Answers `{"bots": {id: {"started": bool, "pid": int|None, "error": str|None}}}`; it goes on past errors.
+    StateError (the list), Conflict (maintenance mode), StartFailed (the yard)."""
+    keeper, say = supervisor or make_supervisor(files, settings), progress or (lambda text: None)
+    records = sorted(Registry(files).bots(), key=lambda r: (not state.has_open_business(files, r["id"]), r["id"]))
+    maintenance.refuse(files, "bots can't be started")
+    if records:
+        ensure_yard(files, settings, keeper)
+    bots: dict[int, dict[str, Any]] = {}
+    for record in records:
+        bot_id = record["id"]
+        try:
+            pid = start_bot(files, settings, bot_id, by, keeper, yard=False)
+        except AlreadyRunning as e:
+            bots[bot_id] = {"started": False, "pid": e.pid, "error": None}
+            say(f"bot {bot_id} runs already")
+        except (BotyardError, OSError) as e:
+            bots[bot_id] = {"started": False, "pid": None, "error": str(e)}
+            say(f"bot {bot_id}: {e}")
+        else:
+            bots[bot_id] = {"started": True, "pid": pid, "error": None}
+            say(f"bot {bot_id} runs (process {pid})")
+            _let_up(files, keeper, bot_id, pid)
+    return {"bots": bots}
+
+
+def _let_up(files: Files, keeper: Supervisor, bot_id: int, pid: int) -> None:
+    """Wait until a bot's imports are done, as the yard does between its starts (core/fleet/workers.py): many at once would all come up last."""
+    deadline = time.monotonic() + STAGGER_S
+    while time.monotonic() < deadline and keeper.pid(bot_id) == pid:
+        status = state.read_status(files, bot_id)
+        if status is not None and status.get("pid") == pid and status.get("state") != "starting":
+            return
+        time.sleep(0.05)
 
 
 def stop_all(

@@ -134,6 +134,7 @@ def view(files: Files) -> dict[str, Any]:
     try:
         answer["switch"] = guards.kill_switch()
         members = guards.members.read(guard_files.bots_of(guards.state()))
+        answer["error"] = guards.members.records_problem
         scopes = scopes_of(members, guards.account_limits())
         for name in guards.state()["scopes"]:
             scopes.setdefault(name, {})
@@ -176,6 +177,18 @@ def _rows(shown: Shown) -> dict[str, Any]:
     trips = [dict(t) for t in shown.trips]
     problem = shown.facts.problem or shown.facts.history_problem
     return {"scope": shown.scope, "limits": shown.limits, "rows": rows, "trips": trips, "resets": list(shown.resets)[-10:], "problem": problem}
+
+
+def traded(files: Files, scope: str) -> tuple[set[str], dict[int, str]]:
+    """(accounts that bots trade in, the symbols of bots that may be of `scope`: what a bot trades against is in its files once it has bought).
+
+    BotyardError, OSError."""
+    guards = Guards(files, wall_ms)
+    members = guards.members.read(guard_files.bots_of(guards.state()))
+    if guards.members.records_problem:
+        raise BotyardError(guards.members.records_problem)
+    known = {m.account_scope for m in members.values() if m.account_scope}
+    return known, {m.bot_id: m.symbol for m in members.values() if m.quote is None and scope.startswith(f"{m.mode}/{m.account}/")}
 
 
 def reset(files: Files, scope: str, limit: str, by: str) -> list[str]:
