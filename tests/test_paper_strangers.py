@@ -6,9 +6,12 @@ from decimal import Decimal as D
 
 import pytest
 
-from paper_fixed import START, FixedMarket, Hands, flat
+from core.paper.markets.synthetic import SyntheticMarket
+from paper_fixed import MINUTE, START, FixedMarket, Hands, flat
 from paper_served import serving
 from patience import patience
+
+HOUR = 60 * MINUTE
 
 
 @pytest.fixture
@@ -21,6 +24,84 @@ def test_surplus_parameters_are_told_apart_as_binance_does(hands):
     assert hands.get("/api/v3/time", a=1, b=2) == (400, -1101, "Too many parameters; expected '0' and received '2'.")
     sent = {"symbol": "BTCUSDT", "interval": "1h", "limit": 5, "timeout": 5000}
     assert hands.get("/api/v3/klines", **sent) == (400, -1104, "Not all sent parameters were read; read '3' parameter(s) but was sent '4'.")
+
+
+def test_a_symbol_of_another_status_is_refused_alone_and_left_out_among_others(hands):
+    get = hands.get
+    assert get("/api/v3/ticker/price", symbol="BTCUSDT", symbolStatus="TRADING")["symbol"] == "BTCUSDT"
+    other = (400, -1220, "The symbol's status does not match the requested symbolStatus.")
+    assert get("/api/v3/ticker/24hr", symbol="BTCUSDT", symbolStatus="HALT") == other
+    assert get("/api/v3/depth", symbol="BTCUSDT", symbolStatus="HALT") == other
+    assert get("/api/v3/ticker/price", symbols='["BTCUSDT"]', symbolStatus="HALT") == get("/api/v3/ticker/bookTicker", symbolStatus="BREAK") == []
+    assert get("/api/v3/ticker/price", symbolStatus="SLEEPING") == (400, -1122, "Invalid symbolStatus.")
+
+
+def test_what_cannot_happen_here_has_happened_to_nobody(hands):
+    """Clients ask for it all the same; ccxt asks for the coins before anything else."""
+    for path, params in (("myPreventedMatches", {"orderId": 1}), ("myAllocations", {}), ("order/amendments", {"orderId": 1})):
+        assert hands.ask("GET", f"/api/v3/{path}", symbol="BTCUSDT", **params) == []
+        assert hands.ask("GET", f"/api/v3/{path}", symbol="NOPE", **params) == (400, -1121, "Invalid symbol.")
+    assert hands.ask("GET", "/api/v3/myPreventedMatches", symbol="BTCUSDT")[1] == -1102
+    assert hands.get("/api/v3/historicalBlockTrades", symbol="BTCUSDT") == []
+    assert hands.get("/api/v3/executionRules", symbol="BTCUSDT") == {"symbolRules": []}
+    assert hands.get("/api/v3/referencePrice", symbol="BTCUSDT") == (400, -2043, "This symbol doesn't have a reference price.")
+    coins = {c["coin"]: c for c in hands.ask("GET", "/sapi/v1/capital/config/getall")}
+    assert coins["USDT"]["free"] == "10000.00000000" and coins["BTC"]["free"] == "0" and coins["BTC"]["trading"] is True
+
+
+# --- price statistics -----------------------------------------------------------------------
+
+
+def of_minutes(market, start, now):
+    """The statistics of [start, now], from one-minute candles alone."""
+    rows = []
+    while start <= now:
+        rows += market.klines("BTCUSDT", "1m", start, min(now, start + 999 * MINUTE), 1000, now)
+        start += 1000 * MINUTE
+    volume, quote = (sum(D(r[i]) for r in rows) for i in (5, 7))
+    return {
+        "openPrice": D(rows[0][1]), "highPrice": max(D(r[2]) for r in rows), "lowPrice": min(D(r[3]) for r in rows), "lastPrice": D(rows[-1][4]),
+        "volume": volume, "quoteVolume": quote, "count": sum(r[8] for r in rows),
+    }  # fmt: skip
+
+
+def told(value):
+    return {k: value[k] if k == "count" else D(value[k]) for k in ("openPrice", "highPrice", "lowPrice", "lastPrice", "volume", "quoteVolume", "count")}
+
+
+@pytest.fixture(scope="module")
+def synthetic():
+    found = Hands(SyntheticMarket(7), PAPER_START="2024-03-01")
+    found.step(13 * HOUR + 37 * MINUTE + 12_345)
+    return found
+
+
+@pytest.mark.parametrize(("size", "ms"), [("1m", MINUTE), ("59m", 59 * MINUTE), ("1h", HOUR), ("23h", 23 * HOUR), ("1d", 24 * HOUR), ("3d", 72 * HOUR)])
+def test_a_rolling_window_begins_on_a_minute_and_tells_what_its_minutes_say(synthetic, size, ms):
+    now = synthetic.paper("GET", "clock")["market_ms"]
+    found = synthetic.get("/api/v3/ticker", symbol="BTCUSDT", windowSize=size)
+    start = (now - ms) // MINUTE * MINUTE
+    assert (found["openTime"], found["closeTime"]) == (start, now)
+    assert told(found) == of_minutes(synthetic.market, start, now)
+    assert D(found["priceChange"]) == D(found["lastPrice"]) - D(found["openPrice"])
+
+
+@pytest.mark.parametrize(("zone", "minutes"), [("0", 0), ("8", 480), ("-1:00", -60), ("05:45", 345), ("+14", 840), ("-12", -720)])
+def test_a_trading_day_is_that_of_its_time_zone(synthetic, zone, minutes):
+    now = synthetic.paper("GET", "clock")["market_ms"]
+    found = synthetic.get("/api/v3/ticker/tradingDay", symbol="BTCUSDT", timeZone=zone)
+    start, shift = found["openTime"], minutes * MINUTE
+    assert (start + shift) % (24 * HOUR) == 0 and start <= now <= found["closeTime"] == start + 24 * HOUR - 1
+    assert told(found) == of_minutes(synthetic.market, start, now)
+
+
+def test_windows_that_there_are_not_are_refused(hands):
+    for path in ("ticker", "ticker/tradingDay"):
+        assert hands.get(f"/api/v3/{path}") == (400, -1102, "Param 'symbol' or 'symbols' must be sent, but both were empty/null!")
+    for size in ("0m", "60m", "24h", "8d", "1w", "d", "1M"):
+        assert hands.get("/api/v3/ticker", symbol="BTCUSDT", windowSize=size)[1] == -1130
+    for zone in ("15", "-13", "14:01", "8:60", "UTC"):
+        assert hands.get("/api/v3/ticker/tradingDay", symbol="BTCUSDT", timeZone=zone)[1] == -1130
 
 
 # --- numbers in /paper/... --------------------------------------------------------------

@@ -25,7 +25,7 @@ from core.config import Settings
 from core.errors import InputError, SettingsError, Unavailable
 from core.market import filters
 from core.model import plain
-from core.paper import admin, lists, orders, private, public, replacing, signing, validation
+from core.paper import admin, empty, lists, orders, private, public, replacing, signing, validation, windows
 from core.paper.accounts import Accounts
 from core.paper.clock import ClockFile, MarketClock
 from core.paper.endpoint import Call, Endpoint
@@ -45,7 +45,9 @@ SHAPES = ("paper_market", "paper_data", "paper_start", "paper_speed", "paper_see
 # Where the next order's, fill's and order list's id are kept over a reset.
 NEXT_IDS = ("next_order", "next_fill", "next_list")
 AVERAGE_MS = 300_000
-TABLE: dict[tuple[str, str], Endpoint] = {**public.ENDPOINTS, **private.ENDPOINTS, **orders.ENDPOINTS, **lists.ENDPOINTS, **replacing.ENDPOINTS}
+TABLE: dict[tuple[str, str], Endpoint] = {
+    key: endpoint for room in (public, windows, private, orders, lists, replacing, empty) for key, endpoint in room.ENDPOINTS.items()
+}
 GONE = frozenset({"/api/v3/userDataStream", "/api/v1/userDataStream"})
 
 

@@ -1,4 +1,4 @@
-"""Market data as Binance serves it, made from the market's candles and prints."""
+"""Market data as Binance serves it, made from the market's candles and prints; price statistics are in windows.py."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from core.market import liquidity
-from core.market.fees import EXACT, quote_amount
-from core.model import ZERO
+from core.market.fees import quote_amount
 from core.paper import validation
 from core.paper.endpoint import Call, Endpoint
 from core.paper.markets import Print
@@ -40,19 +39,39 @@ def _combination() -> WireError:
     return WireError(-1128, "Combination of optional parameters invalid.")
 
 
-def _symbols(x: PaperExchange, call: Call) -> tuple[list[SymbolInfo], bool]:
-    """The symbols asked for (all listed ones without a word) and whether one alone was asked for."""
+def symbols(x: PaperExchange, call: Call) -> tuple[list[SymbolInfo], bool]:
+    """The symbols asked for (all listed ones without a word) and whether one alone was asked for.
+
+    `symbolStatus` leaves out those of another state; one alone of another state is -1220."""
     values = call.values
     if "symbol" in values and "symbols" in values:
         raise _combination()
     if "symbol" in values:
-        return [x.matching.info(values["symbol"], call.now)], True
+        return [one_symbol(x, call)], True
     if "symbols" in values:
         names = json.loads(values["symbols"])
         if len(set(names)) != len(names):
             raise WireError(-1151, "Symbol is present multiple times in the list.")
-        return [x.matching.info(name, call.now) for name in names], False
-    return [x.matching.info(name, call.now) for name in x.symbol_names if x.market.listed(name, call.now)], False
+    else:
+        names = [name for name in x.symbol_names if x.market.listed(name, call.now)]
+    status = _status(values)
+    found = [x.matching.info(name, call.now) for name in names]
+    return [info for info in found if status in (None, info.entry["status"])], False
+
+
+def one_symbol(x: PaperExchange, call: Call) -> SymbolInfo:
+    status = _status(call.values)
+    info = x.matching.info(call.values["symbol"], call.now)
+    if status not in (None, info.entry["status"]):
+        raise WireError(-1220, "The symbol's status does not match the requested symbolStatus.")
+    return info
+
+
+def _status(values: Mapping[str, str]) -> str | None:
+    status = values.get("symbolStatus")
+    if status not in (None, *STATUSES):
+        raise WireError(-1122, "Invalid symbolStatus.")
+    return status
 
 
 def exchange_info(x: PaperExchange, call: Call) -> Any:
@@ -61,14 +80,9 @@ def exchange_info(x: PaperExchange, call: Call) -> Any:
     if named and ("permissions" in values or "symbolStatus" in values):
         raise _combination()
     wanted, sets = _permissions(values), validation.flag(values, "showPermissionSets", True)
-    status = values.get("symbolStatus")
-    if status is not None and status not in STATUSES:
-        raise validation.not_valid("symbolStatus")
-    infos, _ = _symbols(x, call)
+    infos, _ = symbols(x, call)
     rows = []
     for info in infos:
-        if status is not None and info.entry["status"] != status:
-            continue
         if wanted and not any(wanted & set(group) for group in info.entry["permissionSets"]):
             continue
         rows.append(x.entry_json(info, sets))
@@ -116,7 +130,7 @@ def klines(x: PaperExchange, call: Call) -> Any:
 # --- prices ------------------------------------------------------------------------
 
 
-def _price(x: PaperExchange, info: SymbolInfo, now: int) -> Decimal:
+def last_price(x: PaperExchange, info: SymbolInfo, now: int) -> Decimal:
     price = x.market.price(info.name, now)
     if price is None:
         raise invalid_symbol()
@@ -124,15 +138,15 @@ def _price(x: PaperExchange, info: SymbolInfo, now: int) -> Decimal:
 
 
 def ticker_price(x: PaperExchange, call: Call) -> Any:
-    infos, one = _symbols(x, call)
-    rows = [{"symbol": i.name, "price": pad8(_price(x, i, call.now))} for i in infos]
+    infos, one = symbols(x, call)
+    rows = [{"symbol": i.name, "price": pad8(last_price(x, i, call.now))} for i in infos]
     return rows[0] if one else rows
 
 
 def _book(x: PaperExchange, info: SymbolInfo, now: int, levels: int) -> tuple[list[list[str]], list[list[str]]]:
     """The last price and a tick each side. With slippage the best price is good for one step only, the rest
     costs what a market order would pay (PAPER_SLIPPAGE_PCT)."""
-    price = _price(x, info, now)
+    price = last_price(x, info, now)
 
     def side(name: str) -> list[list[str]]:
         found = liquidity.printed(price, name, info.rules, x.matching.slipped(info, name, now, price), levels)
@@ -141,18 +155,23 @@ def _book(x: PaperExchange, info: SymbolInfo, now: int, levels: int) -> tuple[li
     return side("SELL"), side("BUY")
 
 
+def best(x: PaperExchange, info: SymbolInfo, now: int) -> tuple[list[str], list[str]]:
+    """Best bid and best ask, each (price, quantity); a price of one tick leaves no bid below it."""
+    bids, asks = _book(x, info, now, 1)
+    return bids[0] if bids else ["0.00000000", "0.00000000"], asks[0]
+
+
 def book_ticker(x: PaperExchange, call: Call) -> Any:
-    infos, one = _symbols(x, call)
+    infos, one = symbols(x, call)
     rows = []
     for info in infos:
-        bids, asks = _book(x, info, call.now, 1)
-        bid = bids[0] if bids else ["0.00000000", "0.00000000"]
-        rows.append({"symbol": info.name, "bidPrice": bid[0], "bidQty": bid[1], "askPrice": asks[0][0], "askQty": asks[0][1]})
+        bid, ask = best(x, info, call.now)
+        rows.append({"symbol": info.name, "bidPrice": bid[0], "bidQty": bid[1], "askPrice": ask[0], "askQty": ask[1]})
     return rows[0] if one else rows
 
 
 def depth(x: PaperExchange, call: Call) -> Any:
-    info = x.matching.info(call.values["symbol"], call.now)
+    info = one_symbol(x, call)
     bids, asks = _book(x, info, call.now, min(LEVELS, validation.limit(call.values, 100, 5000)))
     return {"lastUpdateId": call.now, "bids": bids, "asks": asks}
 
@@ -165,63 +184,10 @@ def avg_price(x: PaperExchange, call: Call) -> Any:
     return {"mins": 5, "price": pad8(price), "closeTime": call.now}
 
 
-def ticker_24hr(x: PaperExchange, call: Call) -> Any:
-    kind = call.values.get("type", "FULL")
-    if kind not in ("FULL", "MINI"):
-        raise validation.not_valid("type")
-    infos, one = _symbols(x, call)
-    rows = [_day(x, info, call.now, kind) for info in infos]
-    return rows[0] if one else rows
-
-
-def _day(x: PaperExchange, info: SymbolInfo, now: int, kind: str) -> dict[str, Any]:
-    """The last 24 hours, from hourly candles (daily ones where the data is coarser)."""
-    rows: list[list[Any]] = []
-    for interval in ("1h", "1d"):
-        rows = x.market.klines(info.name, interval, now - DAY, now, 1000, now)
-        if rows:
-            break
-    last = _price(x, info, now)
-    first = Decimal(rows[0][1]) if rows else last
-    high = max((Decimal(r[2]) for r in rows), default=last)
-    low = min((Decimal(r[3]) for r in rows), default=last)
-    volume = sum((Decimal(r[5]) for r in rows), ZERO)
-    quote = sum((Decimal(r[7]) for r in rows), ZERO)
-    count = sum(int(r[8]) for r in rows)
-    times = {"openTime": now - DAY, "closeTime": now, "firstId": now - DAY, "lastId": now, "count": count}
-    if kind == "MINI":
-        return {
-            "symbol": info.name, "openPrice": pad8(first), "highPrice": pad8(high), "lowPrice": pad8(low), "lastPrice": pad8(last),
-            "volume": pad8(volume), "quoteVolume": pad8(quote), **times,
-        }  # fmt: skip
-    bids, asks = _book(x, info, now, 1)
-    bid = bids[0] if bids else ["0.00000000", "0.00000000"]
-    change = last - first
-    return {
-        "symbol": info.name,
-        "priceChange": pad8(change),
-        "priceChangePercent": format((EXACT.divide(change * 100, first) if first else ZERO).quantize(Decimal("0.001"), context=EXACT), "f"),
-        "weightedAvgPrice": pad8(EXACT.divide(quote, volume) if volume else last),
-        "prevClosePrice": pad8(first),
-        "lastPrice": pad8(last),
-        "lastQty": pad8(_trade_quantity(info, now)),
-        "bidPrice": bid[0],
-        "bidQty": bid[1],
-        "askPrice": asks[0][0],
-        "askQty": asks[0][1],
-        "openPrice": pad8(first),
-        "highPrice": pad8(high),
-        "lowPrice": pad8(low),
-        "volume": pad8(volume),
-        "quoteVolume": pad8(quote),
-        **times,
-    }
-
-
 # --- trades: one for each print, its id is its ms -----------------------------------
 
 
-def _trade_quantity(info: SymbolInfo, ms: int) -> Decimal:
+def trade_quantity(info: SymbolInfo, ms: int) -> Decimal:
     """Some size on the step, the same whenever asked."""
     return max(info.rules.min_quantity, info.rules.step or Decimal(1)) * (1 + (ms // 997) % 500)
 
@@ -265,7 +231,7 @@ def trades(x: PaperExchange, call: Call) -> Any:
     info, found = _trades(x, call)
     rows = []
     for p in found:
-        quantity = _trade_quantity(info, p.ms)
+        quantity = trade_quantity(info, p.ms)
         rows.append(
             {
                 "id": p.ms,
@@ -283,7 +249,7 @@ def trades(x: PaperExchange, call: Call) -> Any:
 def agg_trades(x: PaperExchange, call: Call) -> Any:
     info, found = _trades(x, call)
     return [
-        {"a": p.ms, "p": pad8(p.price), "q": pad8(_trade_quantity(info, p.ms)), "f": p.ms, "l": p.ms, "T": p.ms, "m": p.ms % 2 == 1, "M": True}
+        {"a": p.ms, "p": pad8(p.price), "q": pad8(trade_quantity(info, p.ms)), "f": p.ms, "l": p.ms, "T": p.ms, "m": p.ms % 2 == 1, "M": True}
         for p in found
     ]  # fmt: skip
 
@@ -295,13 +261,6 @@ def _depth_weight(values: Mapping[str, str]) -> int:
     text = values.get("limit", "100")
     limit = int(text) if text.isascii() and text.isdigit() else 100
     return 5 if limit <= 100 else 25 if limit <= 500 else 50 if limit <= 1000 else 250
-
-
-def _day_weight(values: Mapping[str, str]) -> int:
-    if "symbol" in values:
-        return 2
-    count = values["symbols"].count(",") + 1 if "symbols" in values else 1000
-    return 2 if count <= 20 else 40 if count <= 100 else 80
 
 
 def _ticker_weight(values: Mapping[str, str]) -> int:
@@ -322,7 +281,6 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/api/v3/uiKlines"): _KLINES,
     ("GET", "/api/v3/ticker/price"): Endpoint(ticker_price, weight=_ticker_weight, takes=_SOME),
     ("GET", "/api/v3/ticker/bookTicker"): Endpoint(book_ticker, weight=_ticker_weight, takes=_SOME),
-    ("GET", "/api/v3/ticker/24hr"): Endpoint(ticker_24hr, weight=_day_weight, takes=_SOME | {"type"}),
     ("GET", "/api/v3/depth"): Endpoint(depth, weight=_depth_weight, needs=("symbol",), takes=frozenset({"symbol", "limit", "symbolStatus"})),
     ("GET", "/api/v3/avgPrice"): Endpoint(avg_price, weight=2, needs=("symbol",), takes=_ONE),
     ("GET", "/api/v3/trades"): Endpoint(trades, weight=25, needs=("symbol",), takes=frozenset({"symbol", "limit"})),

@@ -33,7 +33,7 @@ _LEGAL = {
     **dict.fromkeys(("newClientOrderId", "origClientOrderId", "listClientOrderId", "aboveClientOrderId", "belowClientOrderId"), CLIENT_ID),
     **dict.fromkeys(("limitClientOrderId", "stopClientOrderId", "cancelOrigClientOrderId", "cancelNewClientOrderId"), CLIENT_ID),
     **dict.fromkeys(("orderId", "fromId", "limit", "startTime", "endTime", "strategyId", "strategyType", "trailingDelta"), WHOLE),
-    **dict.fromkeys(("orderListId", "cancelOrderId", "timestamp"), WHOLE),
+    **dict.fromkeys(("orderListId", "cancelOrderId", "timestamp", "preventedMatchId", "fromPreventedMatchId", "fromAllocationId", "fromExecutionId"), WHOLE),
     **{f"{leg}{name}": WHOLE for leg in ("above", "below", "limit", "stop") for name in ("StrategyId", "StrategyType", "TrailingDelta")},
     "symbol": SYMBOL,
     "symbols": SYMBOLS,
