@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up. A module imports from its own floor and those below; rooms on one
 # floor that must not know each other are told apart in ROOMS_APART.
 FLOORS: list[tuple[str, ...]] = [
-    ("core.model", "core.errors", "core.clock", "core.storage", "core.config", "core.bootstrap", "core.exchange"),
+    ("core.model", "core.errors", "core.clock", "core.storage", "core.config", "core.bootstrap", "core.commandline", "core.exchange"),
     ("core.binance_client", "core.binance_wire", "core.binance_transport"),
     ("core.market",),
     ("strategies", "core.account", "core.notify", "core.news"),
