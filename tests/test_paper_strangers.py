@@ -47,6 +47,7 @@ def test_what_cannot_happen_here_has_happened_to_nobody(hands):
     assert hands.get("/api/v3/referencePrice", symbol="BTCUSDT") == (400, -2043, "This symbol doesn't have a reference price.")
     coins = {c["coin"]: c for c in hands.ask("GET", "/sapi/v1/capital/config/getall")}
     assert coins["USDT"]["free"] == "10000.00000000" and coins["BTC"]["free"] == "0" and coins["BTC"]["trading"] is True
+    assert hands.get("/sapi/v1/margin/allPairs") == hands.ask("GET", "/sapi/v1/margin/isolated/allPairs") == []
 
 
 # --- price statistics -----------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Questions whose answer is always the same here, because nothing of the kind can happen on this exchange.
 
 Orders meet the market's price, never one another, so nothing is prevented as a self-trade;
-there is no smart order routing, no amending, no block trade, no reference price and no
-deposit. Clients ask all the same, some of them (ccxt) before they do anything else.
+there is no smart order routing, no amending, no block trade, no reference price, no margin
+and no network to deposit through. Clients ask all the same, some of them (ccxt) before they do anything else.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ def nothing(x: PaperExchange, call: Call) -> Any:
     """No row for a symbol that is there."""
     x.matching.info(call.values["symbol"], call.now)
     validation.limit(call.values, 500, 1000)
+    return []
+
+
+def no_margin(x: PaperExchange, call: Call) -> Any:
+    """No pair is traded on margin. Whoever has a key may ask, with or without a signature, which is not looked at."""
     return []
 
 
@@ -64,6 +69,7 @@ def _prevented(values: Mapping[str, str]) -> None:
 
 
 _SYMBOL = frozenset({"symbol"})
+_MARGIN = Endpoint(no_margin, takes=frozenset({"symbol", "timestamp", "recvWindow", "signature"}))
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/api/v3/myPreventedMatches"): Endpoint(
         nothing,
@@ -88,4 +94,6 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/api/v3/referencePrice"): Endpoint(reference_price, weight=2, needs=("symbol",), takes=_SYMBOL),
     ("GET", "/api/v3/referencePrice/calculation"): Endpoint(reference_price, weight=2, needs=("symbol",), takes=_SYMBOL | {"symbolStatus"}),
     ("GET", "/sapi/v1/capital/config/getall"): Endpoint(coins, weight=10, signed=True),
+    ("GET", "/sapi/v1/margin/allPairs"): _MARGIN,
+    ("GET", "/sapi/v1/margin/isolated/allPairs"): _MARGIN,
 }
