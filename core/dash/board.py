@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.bot import catalogue
 from core.clock import wall_ms
 from core.config import Settings
 from core.dash import details as closer
@@ -33,7 +33,6 @@ from core.model import Venue
 from core.storage import Files, loads
 
 YARD_STATUS, YARD_LOCK, OUTBOX_STATUS = "data/yard_status.json", "data/yard.lock", "data/outbox_status.json"
-STRATEGIES_AGE_S = 10.0
 # What a running bot takes up from its next check on (core/bot/setup.py, Setup.LIVE); anything else needs a restart.
 AT_ONCE = (
     frozenset({"name", "trade_amount", "sizing", "stop_loss_pct", "take_profit_pct", "cooldown_checks", "check_interval", "offset"})
@@ -56,7 +55,7 @@ class Board:
         self.lock = threading.Lock()
         self._records: list[dict[str, Any]] = []
         self._records_signature: Signature = None
-        self._strategies: tuple[float, dict[str, Any]] | None = None
+        self.catalogue = catalogue.of(Path(files.home) / "strategies")
 
     # --- reading -------------------------------------------------------------------
 
@@ -223,18 +222,12 @@ class Board:
 
     # --- strategies and symbols --------------------------------------------------------
 
-    def _load(self) -> Any:
-        from strategies import registry
-
-        return registry.load(Path(self.files.home) / "strategies")
-
     def strategies(self) -> dict[str, Any]:
-        """`{"strategies": [...], "broken": {file: reason}}`, looked up anew every few seconds."""
-        known = self._strategies
-        if known is None or time.monotonic() - known[0] > STRATEGIES_AGE_S:
-            found = self._load()
-            known = self._strategies = (time.monotonic(), {"strategies": _told(found), "broken": dict(found.broken)})
-        return known[1]
+        """`{"strategies": [...], "broken": {file: reason}}`; their files are executed in another process, and again when they change."""
+        try:
+            return self.catalogue.told()
+        except StrategyError as e:
+            return {"strategies": [], "broken": {"strategies": str(e)}}
 
     def strategy(self, key: str) -> dict[str, Any]:
         for described in self.strategies()["strategies"]:
@@ -322,7 +315,7 @@ class Board:
 
     def _check_strategy(self, record: Mapping[str, Any]) -> None:
         try:
-            self._load().build(record["strategy"], record.get("params") or {})
+            self.catalogue.build(record["strategy"], record.get("params") or {})
         except StrategyError as e:
             raise InputError(f"strategy: {e}") from None
 
@@ -340,17 +333,3 @@ class Board:
         if stop is None:
             stop = self.strategy(record["strategy"]).get("stop_loss_pct")
         inputs.trade_amount(record["trade_amount"], symbol, price, stop or self.settings.stop_loss_pct)
-
-
-def _told(found: Any) -> list[dict[str, Any]]:
-    """The strategies as the page is told of them: besides what they declare, the series they need and whether they recommend symbols."""
-    entries = found.entries()
-    described = []
-    for told in found.describe():
-        entry = entries[told["key"]]
-        try:
-            recommends = bool(getattr(entry.cls, "recommends", False)) or b"recommended_symbol" in entry.file.read_bytes()
-        except OSError:
-            recommends = False
-        described.append({"needs": list(getattr(entry.cls, "needs", ())), "recommends": recommends, **told})
-    return described

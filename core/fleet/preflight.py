@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from core.account import access, claims, pots
-from core.bot import ids, setup
+from core.bot import catalogue, ids, setup
 from core.bot import position as position_file
 from core.clock import wall_ms
 from core.config import Settings
@@ -335,10 +335,8 @@ class _Flight:
             yield Check("protection", "ok", "stop and target can lie at the exchange, also while the bot is stopped")
 
     def _managed(self) -> bool:
-        from strategies import registry
-
         with contextlib.suppress(StrategyError, InputError):
-            return bool(registry.load(self.files.home / "strategies").build(str(self.record["strategy"]), self.record.get("params") or {}).manages_position)
+            return bool(catalogue.of(self.files.home / "strategies").build(str(self.record["strategy"]), self.record.get("params") or {})["manages_position"])
         return False  # that it can't be built is told by whoever builds it
 
     def _foreign(self) -> list[str]:
