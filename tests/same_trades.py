@@ -145,16 +145,16 @@ def _play(world: World, bot: Trader, tape: Tape, end_ms: int) -> None:
     while True:
         before = bot.position
         bot.step()
-        while bot.guardian.due() and world.wall >= bot.retry_wall.get("protect", 0):
+        while bot.guardian.due() and world.wall >= bot.attempts.retry_wall.get("protect", 0):
             bot.step()  # what was bought gets its stop at once
         assert not bot.executor.unresolved
         now = world.market_ms()
-        due = [bot._next_slot()]
-        if bot._watching() or bot.position.orders:
+        due = [bot.agenda.next_slot()]
+        if bot.watching or bot.position.orders:
             printed = tape.at[tape.index(now) + 1]
             changed = bot.position is not before or bot._looks_beyond
             look = schedule.look_after(now if changed else max(now, int(printed) - 1), bot.config.risk_interval_s * 1000)
-            due.append(max(look, bot.retry_wall.get("look", 0) - WALL_START + begin))
+            due.append(max(look, bot.attempts.retry_wall.get("look", 0) - WALL_START + begin))
         nearest = min(due)
         if nearest >= end_ms:
             world.step_to(end_ms)

@@ -174,10 +174,10 @@ def test_a_limit_at_the_sale_is_waited_out_in_silence_and_then_it_is_sold(world:
     made.strategy.signal = "SELL"
     world.step_to((world.market_ms() // MINUTE + 1) * MINUTE + 2000)
     made.step()
-    silent = made._quiet_until_wall - world.wall
+    silent = made.attempts.quiet_until_wall - world.wall
     assert seconds * 1000 - 1000 <= silent <= seconds * 1000 + 1000
     asked = len(world.exchange.faults.shown())
-    while world.wall < made._quiet_until_wall:
+    while world.wall < made.attempts.quiet_until_wall:
         made.step()
         world.wall += 5000
     assert made.position.direction == "LONG" and asked

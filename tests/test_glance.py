@@ -152,7 +152,7 @@ def test_a_budget_that_is_spent_holds_back_what_it_refused_and_a_ban_everything(
     assert made.position.direction == "LONG"
     far.refuse = refused
     before = clock.now
-    while "check" not in made.retry_wall or made.retry_wall["check"] <= before:
+    while "check" not in made.attempts.retry_wall or made.attempts.retry_wall["check"] <= before:
         made.step()
         clock.wait(*made.deadlines())
     far.move("90")

@@ -20,8 +20,7 @@ import pytest
 
 import toy
 from core.account import ledger
-from core.bot import execution, setup
-from core.bot import trader as loop
+from core.bot import execution, heartbeat, setup
 from core.bot.trader import Trader
 from core.config import load
 from core.errors import OutcomeUnknown, Refused, Unavailable
@@ -229,7 +228,7 @@ LEFT = SELL_FROM + 2 * SLOT
 @pytest.fixture(autouse=True)
 def _rare_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer steps between the calls that matter: a beat, and a look at what rests, each minute."""
-    monkeypatch.setattr(loop, "HEARTBEAT_MS", 60_000)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_MS", 60_000)
     monkeypatch.setattr(execution, "WATCH_EVERY_MS", 60_000)
 
 

@@ -165,7 +165,7 @@ def test_a_stopped_bots_pair_stays_and_what_it_did_is_booked_at_the_next_start(l
 def test_a_death_between_entry_and_pair_leaves_a_position_that_the_next_start_protects(live: LIVES) -> None:
     world = live()
     bot = bot_of(world)
-    bot._check(bot._due_slot())  # the entry, and then the end
+    bot.check_now()  # the entry, and then the end
     assert bot.position.direction == "LONG" and bot.position.orders == ()
     bot = bot_of(world, signals=())
     bot.step()

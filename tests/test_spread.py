@@ -197,7 +197,7 @@ def test_a_bots_own_limits_count_and_a_coarse_tick_blocks_no_coin(tmp_path: Path
     assert yard.bot.position.direction == "LONG"
     (tmp_path / "coarse").mkdir()
     coarse = Yard(tmp_path / "coarse", ("BUY",))
-    coarse.bot._symbol_now = replace(coarse.bot.symbol, rules=replace(coarse.bot.symbol.rules, tick=D(2)))
+    coarse.bot.listing.take(replace(coarse.bot.symbol, rules=replace(coarse.bot.symbol.rules, tick=D(2))))
     coarse.exchange.shown = book("98", "102")
     coarse.check()
     assert coarse.bot.position.direction == "LONG", "4 % of spread is two ticks here: no market can be narrower"

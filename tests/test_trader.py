@@ -86,7 +86,7 @@ def test_a_candle_is_decided_on_once_also_over_a_restart(tmp_path: Path, clock: 
     assert bot.position.direction is None
     again = trader(tmp_path, clock, exchange, Script(["BUY"]), record)
     again.start()
-    slots = again._slot_done
+    slots = again.agenda.slot_done
     assert slots is not None, "the slot before now was completed: nothing is due at once"
     assert not again._check_due()
 

@@ -172,7 +172,7 @@ def test_a_start_that_holds_coins_waits_for_no_word_about_pots_and_is_tried_agai
     exchange.broken = True
     held, flat = trader(tmp_path, clock, exchange, Script([])), trader(tmp_path, clock, exchange, Script([]), bot_id=2)
     assert not held.start() and not flat.start()
-    assert (held.retry_wall["start"] - clock.now, flat.retry_wall["start"] - clock.now) == (1000, 5000)
+    assert (held.attempts.retry_wall["start"] - clock.now, flat.attempts.retry_wall["start"] - clock.now) == (1000, 5000)
 
 
 def test_a_damaged_status_file_keeps_no_bot_from_starting(tmp_path: Path, clock: toy.StepClock, exchange: toy.ToyExchange) -> None:
@@ -240,7 +240,9 @@ def test_a_market_time_that_is_set_back_keeps_no_look_waiting(tmp_path: Path, cl
     bot = trader(tmp_path, clock, exchange, Script(["BUY"]))
     bot.start()
     run_checks(bot, clock, 1)
-    bot._last_look_ms = clock.now + 3_600_000  # looked while the clock ran ahead, until the speed was lowered
+    clock.now += 3_600_000
+    bot.agenda.looked()  # while the clock ran ahead, until the speed was lowered
+    clock.now -= 3_600_000
     exchange.move("97")
     before = clock.now
     while bot.position.direction is not None:

@@ -132,7 +132,7 @@ class Driver:
         p = self.player.position
         if self.player.watching:
             if self._dirty_since is not None:
-                self._look = max(schedule.look_after(self._dirty_since, self.risk_ms), self.player.retry_wall.get("look", 0))
+                self._look = max(schedule.look_after(self._dirty_since, self.risk_ms), self.player.attempts.retry_wall.get("look", 0))
                 slot = self.table.slot(self.now)
                 if slot is not None and slot < self._look and (self._check is None or slot < self._check):
                     self._check = slot  # a check looks, too

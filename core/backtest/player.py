@@ -278,7 +278,8 @@ class Player(Trader):
         self.limits = cast(Any, _NoLimits())
         asker = self.strategist = _Asker(asked, exchange, clock, self.teller)
         asker.worth, asker.providers = worth, dict(providers or {})  # type: ignore[method-assign]
-        symbol = self._symbol_now = exchange.info
+        symbol = exchange.info
+        self.listing.take(symbol)
         # A strategy's parameters are of no use to a position that is never read again.
         self.store = Memory(Position(bot_id, exchange.venue, symbol.name, symbol.base, symbol.quote, strategy=StrategyRef(strategy.name)))
         self._executor_now = Executor(
@@ -307,17 +308,13 @@ class Player(Trader):
         self._check(slot)
 
     @property
-    def watching(self) -> bool:
-        return self._watching()
-
-    @property
     def beyond(self) -> bool:
         """The last look saw the price beyond a level: the next one may act."""
         return self._looks_beyond > 0
 
     def next_look(self) -> int:
         """Market time of the next look, retries of a refused exit included."""
-        return max(self._next_look(), self.retry_wall.get("look", 0))
+        return max(self.agenda.next_look(), self.attempts.retry_wall.get("look", 0))
 
     def close_all(self, tag: str, reason: str) -> None:
         """Out of whatever is open, at the price now."""

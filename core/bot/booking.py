@@ -27,7 +27,7 @@ class Booking:
         self._left_unknown: bool | None = None  # whether the last run left an order without an outcome
 
     def step(self, attempt: Attempt) -> str:
-        """Ask, book, obey, protect, each by `attempt` (Trader._try); why the run is over, "" while it isn't."""
+        """Ask, book, obey, protect, each by `attempt` (core/bot/attempts.py); why the run is over, "" while it isn't."""
         bot = self.bot
         if self._left_unknown is None:
             self._left_unknown = any(o.status == SENDING for o in bot.position.orders)

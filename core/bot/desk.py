@@ -128,9 +128,9 @@ class Desk:
     def _halted(self) -> bool:
         """The symbol can't be traded, as far as it was told within the last minute."""
         bot = self.bot
-        if not bot.symbol.tradeable and bot.clock.wall_ms() - bot.rules_wall >= HALT_ASK_MS:
+        if not bot.symbol.tradeable and bot.listing.age_ms() >= HALT_ASK_MS:
             try:
-                bot.read_rules()
+                bot.listing.read()
             except RateLimited:
                 raise
             except ExchangeError as e:
@@ -138,7 +138,8 @@ class Desk:
         return not bot.symbol.tradeable
 
     def _pause_exits(self, pause_ms: int) -> None:
-        self.exit_wall = self.bot.retry_wall["look"] = self.bot.clock.wall_ms() + pause_ms
+        self.exit_wall = self.bot.clock.wall_ms() + pause_ms
+        self.bot.attempts.put_off("look", pause_ms)
 
     def _write_off(self, price: Decimal) -> bool:
         """What can't be sold is booked as dust, and goes into the next position (DESIGN §1.4)."""
@@ -161,7 +162,7 @@ class Desk:
         self.undone = self.undone or result.outcome == "not_sent" or (leaving and result.outcome == "unknown")
         if result.outcome == "unknown":
             return ["the order's outcome is not known yet"]
-        self.bot.rules_wall = 0  # it may be halted, or its rules may have changed: read them anew
+        self.bot.listing.doubt()
         if leaving:
             # Getting out is tried again, but never in a loop that hammers the exchange.
             self._exit_failures += 1

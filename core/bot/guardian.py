@@ -62,7 +62,7 @@ class Guardian:
                 "protection", f"The exchange can't hold the stop ({result.text}); this bot watches it itself", self.bot.config, self.bot.symbol
             )
         else:
-            self.bot.retry_wall["protect"] = self.bot.clock.wall_ms() + RETRY_MS
+            self.bot.attempts.put_off("protect", RETRY_MS)
 
     def before_the_end(self, quiet_until_wall: int) -> None:
         """The run was told to stop: what the last step bought gets its stop at the exchange first, since nobody watches it afterwards."""

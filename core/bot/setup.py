@@ -47,6 +47,18 @@ class Setup:
     LIVE = ("name", "plan", "check_interval_s", "offset_ms", "limits")
 
 
+def reread(settings: Settings, now: Setup, record: Mapping[str, Any], strategy: Strategy | None) -> Setup:
+    """What a running bot goes on with: `now`, with what its record says of the fields that count from the next check.
+
+    SettingsError where the record can't be used, whatever is wrong with it."""
+    try:
+        name, amount = str(record.get("name") or now.name), Decimal(str(record.get("trade_amount", now.plan.trade_amount)))
+        fresh = build(settings, now.bot_id, name, now.symbol, now.strategy, amount, record, strategy)
+    except (ArithmeticError, ValueError, TypeError, AttributeError) as e:
+        raise SettingsError(str(e)) from e
+    return dataclasses.replace(now, **{field: getattr(fresh, field) for field in Setup.LIVE})
+
+
 def mode_of(record: Mapping[str, Any] | None) -> str:
     """A bot whose record names no mode is paper."""
     return str((record or {}).get("mode") or "paper")

@@ -202,12 +202,12 @@ class Life:
                 return
         bot = self.bot
         why = {"unresolved": bot.executor.unresolved, "to be protected": bot.guardian.due(), "orders": [(o.role, o.status) for o in bot.position.orders],
-               "retries in s": {what: (wall - self.far.wall) / 1000 for what, wall in bot.retry_wall.items() if wall > self.far.wall}}  # fmt: skip
+               "retries in s": {what: (wall - self.far.wall) / 1000 for what, wall in bot.attempts.retry_wall.items() if wall > self.far.wall}}  # fmt: skip
         raise AssertionError(f"with the clock stopped it never came to rest: {why}, warnings {bot.status.fields['warnings']}")
 
     def _quiet(self) -> bool:
         bot = self.bot
-        pending = any(wall > self.far.wall for wall in bot.retry_wall.values())
+        pending = any(wall > self.far.wall for wall in bot.attempts.retry_wall.values())
         return not bot.executor.unresolved and not pending and not bot.guardian.due()
 
     def until(self, end_ms: int) -> None:
@@ -216,7 +216,7 @@ class Life:
         for _ in range(MOST_STEPS):
             bot.step()
             self.far.wall += 2000 if bot.position.orders else 10
-            waiting = [wall for wall in bot.retry_wall.values() if wall > self.far.wall]
+            waiting = [wall for wall in bot.attempts.retry_wall.values() if wall > self.far.wall]
             if bot.executor.unresolved or waiting:
                 self.far.wall += 500
                 continue
