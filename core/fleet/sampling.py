@@ -27,6 +27,7 @@ from core.fleet import locks, maintenance, state
 from core.fleet.registry import Registry
 from core.fleet.resources import MB, Judge, Usage, limits_of
 from core.fleet.supervisor import Supervisor
+from core.fleet.tidying import Tidying
 from core.storage import Files
 
 INTERVAL_S = 15.0
@@ -143,6 +144,7 @@ class Sampling:
         self.files, self.supervisor = files, supervisor
         self._records, self._tell, self._replace, self._monotonic, self._interval_s = records, tell, replace, monotonic, interval_s
         self.sampler, self.judge = Sampler(files.home), Judge()
+        self.tidying = Tidying(files, monotonic=monotonic, sleep=lambda seconds: self._ending.wait(seconds))
         self._bots: dict[int, Usage] = {}
         self._units: dict[str, Usage] = {}
         self._machine: dict[str, Any] = {}
@@ -183,6 +185,7 @@ class Sampling:
                 if str(e) != told:
                     told = str(e)
                     log.warning("what the bots use of the machine can't be measured now: %s: %s", type(e).__name__, e)
+            self.tidying.step()
             self._ending.wait(self._interval_s)
 
     def close(self) -> None:

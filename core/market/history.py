@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -178,8 +178,11 @@ class CandleStore:
                     self._pack(db, key, start, {int(row[0]): row for row in members})
             self._note(db, key, lacking, [int(row[0]) for row in closed])
 
-    def tidy(self, now_ms: int, venue: Venue | str | None = None) -> int:
-        """Move rows whose chunk is settled into it; a transaction a chunk. How many rows were moved."""
+    def tidy(self, now_ms: int | None = None, venue: Venue | str | None = None, go_on: Callable[[], bool] = lambda: True) -> int:
+        """Move rows whose chunk is settled into it; a transaction a chunk. How many rows were moved.
+
+        Without `now_ms` each series is as old as its last candle, which needs nobody's clock. `go_on` is
+        asked after each transaction: it may pause, so that others get to write; False ends it, to go on later."""
         moved = 0
         only = "" if venue is None else (venue.candle_key() if isinstance(venue, Venue) else venue)
         for one in self.series():
@@ -189,11 +192,13 @@ class CandleStore:
             while (ms := self._open().execute(f"SELECT min(open_ms) FROM candles WHERE {_OF} AND open_ms>=?", (*key, at)).fetchone()[0]) is not None:
                 start = chunks.start_of(ms, one.timeframe)
                 assert start is not None
-                if not chunks.settled(start, one.timeframe, now_ms):
+                if not chunks.settled(start, one.timeframe, one.last_ms if now_ms is None else now_ms):
                     break
                 at = chunks.end_of(start, one.timeframe)
                 with self._writing() as db:
                     moved += self._pack(db, key, start, {})
+                if not go_on():
+                    return moved
         return moved
 
     def forget_before(self, venue: Venue | str, symbol: str, timeframe: str, before_ms: int) -> int:
