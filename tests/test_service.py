@@ -86,7 +86,7 @@ def test_a_stop_ends_everything_at_once_and_a_bot_out_of_memory_not_the_others()
 )
 def test_what_can_not_be_filled_in_is_refused_by_name(arguments: tuple[str, ...], word: str) -> None:
     done = service("print", *arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert word in done.stderr
     assert done.stdout == ""
 
@@ -97,7 +97,7 @@ def test_a_folder_that_a_unit_can_not_hold_is_refused(tmp_path: Path) -> None:
     for name in ("service.py", "botyard.service"):
         shutil.copy(ROOT / "utils" / name, folder / "utils" / name)
     done = service("print", script=folder / "utils/service.py")
-    assert (done.returncode, "without quotes" in done.stderr) == (1, True)
+    assert (done.returncode, "without quotes" in done.stderr) == (2, True)
 
 
 def test_where_it_has_no_right_or_there_is_no_systemd_it_writes_nothing_and_says_what_to_do(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_where_it_has_no_right_or_there_is_no_systemd_it_writes_nothing_and_says
         pytest.skip("here it would really be installed")
     for verb in ("install", "remove"):
         done = service(verb)
-        assert done.returncode == 1
+        assert done.returncode == 3
         assert "sudo python3" in done.stderr or "not started by systemd" in done.stderr
     assert not Path("/etc/systemd/system/botyard.service").exists()
 
@@ -147,7 +147,7 @@ def test_install_writes_the_unit_has_it_start_now_and_at_boot_and_remove_takes_i
 def test_a_systemctl_that_refuses_is_told_with_its_own_words(machine: tuple[Any, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     module, units, told = machine
     (told.parent / "refuse").touch()
-    assert module.main(["install", "--into", str(units)]) == 1
+    assert module.main(["install", "--into", str(units)]) == 3
     assert "systemctl daemon-reload failed: it is masked" in capsys.readouterr().err
 
 

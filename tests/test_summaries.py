@@ -245,7 +245,7 @@ def test_the_commands_exit_codes_are_stable(day: Day) -> None:
     assert command(day.folder, "--loud").returncode == 2
     assert command(day.folder, CHECK_INTERVAL="0").returncode == 2
     unset = command(day.folder, "--json")
-    assert unset.returncode == 1 and json.loads(unset.stdout)["success"] is False and "test_connection" in unset.stderr
+    assert unset.returncode == 2 and json.loads(unset.stdout)["success"] is False and "test_connection" in unset.stderr
 
 
 def test_where_a_yard_runs_the_command_hands_the_summary_to_it(day: Day) -> None:

@@ -10,9 +10,9 @@
     python3 utils/backup.py restore FILE --home FOLDER [--dry-run]
     --json for scripts, --quiet for no progress
 
-Exit codes: 0 done, 1 the backup is damaged, cut, foreign or newer than this Botyard, 2 usage or
-settings (also a file that is not there), 3 not now (the home is not empty, the target is there already,
-the disk, a database is held).
+Exit codes: 0 done, 1 the backup is damaged, cut, foreign or newer than this Botyard, 2 wrong arguments
+or settings (also a file that is not there), 3 not now (the home is not empty, the target is there already,
+the disk, a database is held), 130 ended by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from core import commandline as words
 from core import config
 from core.clock import utc_text
-from core.errors import BotyardError, Conflict, InputError, NotFound, SettingsError
+from core.errors import Conflict, InputError, NotFound
 from core.fleet import backup, restore
 from core.storage import Files, dumps
 
-DONE, DAMAGED, USAGE, NOT_NOW = 0, 1, 2, 3
-
 
 def arguments_of(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="backup.py", description="Backs a yard up while its bots trade, and restores it into an empty home.")
+    about = "Backs a yard up while its bots trade, and restores it into an empty home."
+    parser = words.Parser(prog="backup.py", description=about, epilog=words.CODES)
     commands = parser.add_subparsers(dest="command", required=True, metavar="create|check|restore")
     create = commands.add_parser("create", help="take a backup of BOTYARD_HOME")
     create.add_argument("target", nargs="?", type=Path, metavar="FILE|FOLDER", help="where to (data/backups of the home)")
@@ -58,7 +58,8 @@ def arguments_of(argv: list[str]) -> argparse.Namespace:
     for command in (create, check, back):
         command.add_argument("--json", action="store_true", help="for scripts")
         command.add_argument("--quiet", action="store_true", help="no progress")
-    return parser.parse_args(argv)
+    given: argparse.Namespace = parser.parse_args(argv)
+    return given
 
 
 def _count(text: str) -> int:
@@ -69,7 +70,10 @@ def _count(text: str) -> int:
 
 def main(argv: list[str]) -> int:
     arguments = arguments_of(argv)
+    return words.guarded("backup.py", arguments.json, lambda: work(arguments))
 
+
+def work(arguments: argparse.Namespace) -> int:
     def progress(text: str) -> None:
         if not arguments.quiet and not arguments.json:
             print(f"  {text} ...", file=sys.stderr)
@@ -87,20 +91,14 @@ def main(argv: list[str]) -> int:
             tell = tell_checked
         else:
             answer, tell = restore.restore(arguments.file, arguments.home, dry_run=arguments.dry_run, progress=progress), tell_restored
-    except SettingsError as e:
-        print("The settings are not right:", *e.problems, sep="\n  ", file=sys.stderr)
-        return USAGE
-    except Conflict as e:
-        print(f"Not done: {e}", file=sys.stderr)
-        return NOT_NOW
+    except (Conflict, NotFound):
+        raise
     except InputError as e:
-        print(f"Not done: {e}", file=sys.stderr)
-        return USAGE if arguments.command == "create" or isinstance(e, NotFound) else DAMAGED
-    except (BotyardError, OSError) as e:
-        print(f"Not done: {e}", file=sys.stderr)
-        return NOT_NOW
+        if arguments.command == "create":
+            raise
+        return words.fail("backup.py", e, arguments.json, words.FOUND)  # the backup itself is not right
     print(dumps(answer, indent=1)) if arguments.json else tell(answer)
-    return DONE
+    return words.DONE
 
 
 def tell_created(answer: dict[str, Any]) -> None:

@@ -4,8 +4,9 @@
 It goes the way of every message: into the outbox, from which the yard sends it. Where no
 yard runs, this command sends it itself, together with whatever else is waiting there.
 
-Exit codes: 0 sent, or handed to the yard, or there is nothing to tell; 1 it could not be
-sent (the message says why); 2 wrong arguments or settings.
+Exit codes: 0 sent, or handed to the yard, or there is nothing to tell; 2 wrong arguments or
+settings, also where no way to send is set up; 3 it could not be sent now (the message says
+why); 130 ended by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from core import commandline as words
 from core import config
 from core.config import Settings
-from core.errors import AlreadyRunning, BotyardError, SettingsError
+from core.errors import AlreadyRunning, BotyardError, InputError
 from core.fleet import messages
 from core.fleet.control import make_supervisor
 from core.notify import channels
@@ -35,7 +37,6 @@ from core.notify.outbox import Outbox
 from core.notify.sms_text import segments
 from core.storage import Files, dumps
 
-OK, FAILED, USAGE = 0, 1, 2
 WAIT_S = 60.0  # for a service that doesn't answer; what is not known by then, the yard looks up
 NOTHING = "There is no bot to tell of: paper bots are told of only with NOTIFY_PAPER=true in .env."
 
@@ -45,7 +46,7 @@ def send(files: Files, settings: Settings, wait_s: float = WAIT_S, outbox: Outbo
     supervisor = make_supervisor(files, settings)
     ready = channels.names(settings)
     if not ready:
-        raise BotyardError("No way to send a message is set up: python3 utils/test_connection.py says what to put into .env")
+        raise InputError("no way to send a message is set up: python3 utils/test_connection.py says what to put into .env")
     told, once = messages.post_now(files, settings, supervisor)
     result = {"text": told.text, "channels": ready}
     if not told.bots:
@@ -73,35 +74,30 @@ def send(files: Files, settings: Settings, wait_s: float = WAIT_S, outbox: Outbo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="Sends a summary of the yard now.", epilog="exit codes: 0 done, 1 it could not be sent, 2 wrong arguments or settings"
-    )
+    parser = words.Parser(prog="send_summary.py", description="Sends a summary of the yard now.", epilog=words.CODES)
     parser.add_argument("--json", action="store_true", help="answer as one JSON object")
     parser.add_argument("--dry-run", action="store_true", help="print the text and send nothing")
     given = parser.parse_args(arguments)
-    settings = None
+    return words.guarded("send_summary.py", given.json, lambda: work(given))
+
+
+def work(given: argparse.Namespace) -> int:
+    settings = config.load()
+    files = Files(settings.home)
     try:
-        settings = config.load()
-        files = Files(settings.home)
         if given.dry_run:
             told = messages.summary_now(files, settings, make_supervisor(files, settings))
             done: dict[str, Any] = {"text": told.text, "state": "dry_run" if told.bots else "nothing", "said": told.text or NOTHING}
         else:
             done = send(files, settings)
     except (BotyardError, OSError) as e:
-        text = str(e)
-        for secret in settings.secrets() if settings else []:
-            text = text.replace(secret, "***")
-        if given.json:
-            print(dumps({"success": False, "error": text}))
-        print(f"send_summary.py: {text}", file=sys.stderr)
-        return USAGE if isinstance(e, SettingsError) else FAILED
+        return words.fail("send_summary.py", e, given.json, secrets=settings.secrets())
     said = done.pop("said")
     if given.json:
         print(dumps({"success": True, **done, "segments": segments(done["text"] + messages.TAIL) if done["text"] else 0}))
     else:
         print(said)
-    return OK
+    return words.DONE
 
 
 if __name__ == "__main__":

@@ -22,12 +22,20 @@ ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = ROOT / "utils" / "botyard.service"
 INTO = Path("/etc/systemd/system")
 RUNS = Path("/run/systemd/system")  # is there when systemd started this machine
-OK, FAILED, USAGE = 0, 1, 2
-CODES = "exit codes: 0 done, 1 it failed (the message says why, and what to type), 2 wrong arguments"
+OK, USAGE, NOT_NOW, INTERRUPTED = 0, 2, 3, 130  # as core/commandline.py has them, which needs the packages
+CODES = "exit codes: 0 done; 2 wrong arguments; 3 it can't be done now (the message says why, and what to type); 130 ended by Ctrl-C"
 
 
 class Refused(Exception):
     """What keeps it from being done, and what would be right."""
+
+    code = NOT_NOW
+
+
+class Wrong(Refused):
+    """The arguments, or what they name, are what is wrong."""
+
+    code = USAGE
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +60,7 @@ def owner(given: str | None) -> str:
     try:
         return pwd.getpwnam(given).pw_name if given else pwd.getpwuid(ROOT.stat().st_uid).pw_name
     except KeyError:
-        raise Refused(f"there is no user {given or f'with the id {ROOT.stat().st_uid}, who owns {ROOT}'}; name one: --user NAME") from None
+        raise Wrong(f"there is no user {given or f'with the id {ROOT.stat().st_uid}, who owns {ROOT}'}; name one: --user NAME") from None
 
 
 def home(given: Path | None) -> Path | None:
@@ -62,7 +70,7 @@ def home(given: Path | None) -> Path | None:
         return None
     found = named.expanduser().resolve()
     if not found.is_dir():
-        raise Refused(f"BOTYARD_HOME is {found}, which is not a folder: create it, or give another --home")
+        raise Wrong(f"BOTYARD_HOME is {found}, which is not a folder: create it, or give another --home")
     return None if found == ROOT else found
 
 
@@ -70,7 +78,7 @@ def unit(user: str, botyard_home: Path | None, folder: Path = ROOT) -> str:
     """The unit's text for a checkout in `folder`. Refused where a path can't be written into a unit."""
     for path in filter(None, (folder, botyard_home)):
         if not str(path).isprintable() or re.search(r"[\"'\\$]", str(path)):
-            raise Refused(f"{path}: a unit can't hold this path; move it to one without quotes, $, backslashes and control characters")
+            raise Wrong(f"{path}: a unit can't hold this path; move it to one without quotes, $, backslashes and control characters")
     environment = f'Environment="BOTYARD_HOME={_percent(botyard_home)}"' if botyard_home else "# BOTYARD_HOME is the folder itself."
     values = {"FOLDER": _percent(folder), "USER": user, "ENVIRONMENT": environment}
     lines = TEMPLATE.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -83,7 +91,7 @@ def _percent(path: Path) -> str:
 
 def _file(arguments: argparse.Namespace) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9_\-]{1,60}", arguments.name, re.ASCII):
-        raise Refused(f"--name: {arguments.name!r} must be 1 to 60 letters, digits, - or _")
+        raise Wrong(f"--name: {arguments.name!r} must be 1 to 60 letters, digits, - or _")
     return Path(arguments.into) / f"{arguments.name}.service"
 
 
@@ -161,7 +169,10 @@ def main(argv: list[str]) -> int:
             print(install(arguments) if arguments.command == "install" else remove(arguments))
     except (Refused, OSError) as e:
         print(f"service.py: {e}", file=sys.stderr)
-        return FAILED
+        return e.code if isinstance(e, Refused) else NOT_NOW
+    except KeyboardInterrupt:
+        print("service.py: ended by Ctrl-C", file=sys.stderr)
+        return INTERRUPTED
     return OK
 
 

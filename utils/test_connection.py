@@ -6,7 +6,7 @@ bots' symbols. Changes nothing (a file written to see whether the folder takes o
 removed again), sends no order; with `--order` it has one checked by the exchange's
 order/test, which executes nothing.
 
-Exit codes: 0 all ok or with warnings, 1 something failed, 2 wrong arguments.
+Exit codes: 0 all ok or with warnings, 1 something failed, 2 wrong arguments, 130 ended by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from core import commandline as words
 from core import config
 from core.account import access
 from core.clock import utc_text, wall_ms
@@ -462,11 +463,17 @@ def worst(rows: Iterable[Row]) -> Status:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Checks whether this yard is ready to trade, and says what to do where it is not.")
+    about = "Checks whether this yard is ready to trade, and says what to do where it is not."
+    codes = "exit codes: 0 all ok, or with warnings; 1 something failed; 2 wrong arguments; 130 ended by Ctrl-C"
+    parser = words.Parser(prog="test_connection.py", description=about, epilog=codes)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--order", action="store_true", help="have an order checked by the exchange too (order/test: nothing is executed)")
     parser.add_argument("--mode", choices=MODES, help="check this mode's exchange only (default: TRADING_MODE and the bots' modes)")
     given = parser.parse_args(arguments)
+    return words.guarded("test_connection.py", given.json, lambda: tell(given))
+
+
+def tell(given: argparse.Namespace) -> int:
     rows: list[Row] = []
     for row in report(given.order, given.mode):
         rows.append(row)
@@ -479,7 +486,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps({"status": status, "rows": [asdict(r) for r in rows]}, ensure_ascii=False, indent=1))
     else:
         print({"ok": "\nAll is well.", "warn": "\nReady, with warnings.", "fail": "\nNot ready: see the lines with ❌."}[status])
-    return 1 if status == "fail" else 0
+    return words.FOUND if status == "fail" else words.DONE
 
 
 if __name__ == "__main__":
