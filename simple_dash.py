@@ -41,7 +41,7 @@ from core.dash.board import Board  # noqa: E402
 from core.dash.gate import ANY_ADDRESS, Gate, Refusal, secret_key  # noqa: E402
 from core.dash.market import MakeClient, Market, Unreachable, binance  # noqa: E402
 from core.errors import AlreadyRunning, BotyardError, Conflict, ExchangeError, InputError, NotFound, SettingsError, StateError, StrategyError  # noqa: E402
-from core.fleet import control  # noqa: E402
+from core.fleet import control, flattening  # noqa: E402
 from core.fleet.supervisor import YARD_LOCK, StopFailed  # noqa: E402
 from core.model import Event  # noqa: E402
 from core.notify import channels  # noqa: E402
@@ -568,6 +568,7 @@ def main(argv: list[str]) -> int:
         print(f"Port {port} on {host} can't be used ({e.strerror}). Set another DASHBOARD_PORT in .env, or end what holds it.", file=sys.stderr)
         return 1
     board: Board = app.extensions["board"]
+    board.see_flatten_through = lambda: flattening.begin(files, settings, board.supervisor, account.BY)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _on_signal)
     try:
@@ -585,6 +586,7 @@ def main(argv: list[str]) -> int:
         pass
     finally:
         server.close()
+        flattening.end(files)
         board.close()
     print("", *farewell(board), sep="\n", flush=True)
     return 0

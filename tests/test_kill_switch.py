@@ -27,6 +27,7 @@ from core.fleet.screen import parse_sessions
 from core.model import Venue
 from core.storage import Files
 from fleet_help import yardful
+from kill_help import end
 from processes import BUY_ONCE, ROOT, Home, until
 
 COINS = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
@@ -41,7 +42,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
     (made.path / ".env").write_text("".join(f"{name}={made.env[name]}\n" for name in shared))
     made.strategy("buy_once", BUY_ONCE)
     yield made
-    made.end()
+    end(made)
     listed = subprocess.run(["screen", "-ls"], capture_output=True, text=True, timeout=10).stdout
     for session in parse_sessions(listed):
         if session.name.startswith(prefix):

@@ -6,6 +6,9 @@
     python3 utils/kill_switch.py --flatten --yes --wait 60
     python3 utils/kill_switch.py --off              lift it: bots may buy again
 
+A flatten starts the yard where it doesn't run, has guards sell what stopped bots left open, and ends
+and replaces bots that hold something and give no sign of life. It tells what became of each bot.
+
 Exit codes: 0 done (after --flatten: everything is flat), 1 something is still open, 2 usage, settings
 or the word was not typed, 3 the switch could not be written or read.
 """
@@ -31,7 +34,7 @@ from typing import Any
 from core import config
 from core.config import Settings
 from core.errors import BotyardError, SettingsError
-from core.fleet import control, kill
+from core.fleet import control, flattening, kill
 from core.storage import Files, dumps
 
 DONE, OPEN, USAGE, FAILED = 0, 1, 2, 3
@@ -46,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--off", action="store_true", help="lift it")
     made.add_argument("status", nargs="?", choices=("status",), help="only tell how things stand (the default)")
     made.add_argument("--yes", action="store_true", help="do not ask for the word")
-    made.add_argument("--wait", type=_seconds, default=30.0, metavar="SECONDS", help="after --flatten: how long to wait until everything is flat (30)")
+    made.add_argument("--wait", type=_seconds, default=90.0, metavar="SECONDS", help="after --flatten: how long to see to it that everything gets flat (90)")
     made.add_argument("--json", action="store_true", help="answer as one JSON object")
     return made
 
@@ -93,19 +96,25 @@ def main(argv: list[str]) -> int:
 
 
 def flatten(files: Files, settings: Settings, by: str, wait_s: float, as_json: bool) -> int:
+    keeper = control.make_supervisor(files, settings)
     say: Any = (lambda text: None) if as_json else (lambda text: print(text, flush=True))
-    answer = kill.pull(files, settings, "flatten", by)
-    say(f"The kill switch is on: {len(answer['woken'])} running bots were told to sell, {len(answer['guards'])} guards were started for stopped ones.")
-    for bot_id, why in answer["errors"].items():
-        say(f"bot {bot_id}: no guard could be started: {why}")
-    left = kill.wait_flat(files, control.make_supervisor(files, settings), wait_s, say)
+    work = flattening.Flattening(files, settings, keeper, by, say)
+    answer = kill.pull(files, settings, "flatten", by, keeper, guards=False)
+    say(f"The kill switch is on: {len(answer['woken'])} running bots were told to sell.")
+    try:
+        outcome = flattening.finish(work, wait_s)
+    except KeyboardInterrupt:
+        print("Not waited for any longer. The switch stays on: bots and yard go on selling; ask again with status.", file=sys.stderr)
+        return OPEN
+    started = [c.id for c in outcome.bots if any("guard" in text or "was started" in text for _, text in c.steps)]
     if as_json:
-        print(dumps({**answer, "errors": {str(i): t for i, t in answer["errors"].items()}, "open": [asdict(s) for s in left]}, indent=1))
-    elif left:
-        print(f"Still open after {wait_s:g} s: {', '.join(f'bot {s.id} ({s.open})' for s in left)}. They go on trying; ask again with status.")
+        errors = {str(c.id): c.steps[-1][1] for c in outcome.left if c.steps}
+        left = [asdict(s) for s in kill.standing(files, keeper) if s.open]
+        more = {"flat": outcome.flat, "seconds": round(outcome.seconds, 1), "yard": outcome.yard, "bots": [c.as_json() for c in outcome.bots]}
+        print(dumps({**answer, "guards": started, "errors": errors, "open": left, **more}, indent=1))
     else:
-        print("Everything is flat. No bot buys until the switch is lifted with --off.")
-    return OPEN if left else DONE
+        say(flattening.summary(outcome) + (" Lift it with --off." if outcome.flat else " Ask again with status."))
+    return DONE if outcome.flat else OPEN
 
 
 def status(files: Files, settings: Settings, as_json: bool) -> int:

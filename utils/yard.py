@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from core.bootstrap import ensure_packages
+from core.bootstrap import ensure_packages, reader_gone
 
 ensure_packages(("simplejson", "dotenv"))
 
@@ -198,7 +198,7 @@ def show_log(files: Files, settings: config.Settings, arguments: argparse.Namesp
         while True:
             for line in lines:
                 print(_cell(line), flush=True)
-            if not arguments.follow:
+            if not arguments.follow or reader_gone():
                 return OK
             time.sleep(0.5)
             lines, cursor = keeper.read_log(arguments.bot, cursor)

@@ -234,7 +234,7 @@ def kill(board: Board, given: Mapping[str, Any]) -> dict[str, Any]:
         switch.lift(board.files, board.settings, BY, board.supervisor)
         done: dict[str, Any] = {}
     else:
-        done = switch.pull(board.files, board.settings, level, BY, board.supervisor)
+        done = switch.pull(board.files, board.settings, level, BY, board.supervisor, begin=board.see_flatten_through)
     with board.lock:
         return {**done, "kill": board.standing.kill()}
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -44,14 +44,19 @@ class Standing:
     error: str = ""
 
 
-def pull(files: Files, settings: Settings, what: str, by: str, supervisor: Supervisor | None = None) -> dict[str, Any]:
+def pull(
+    files: Files, settings: Settings, what: str, by: str, supervisor: Supervisor | None = None, *, guards: bool = True, begin: Callable[[], None] | None = None
+) -> dict[str, Any]:
     """Pull the switch: `entries` or `flatten`. Answers `{"what", "woken": [ids], "guards": [ids], "errors": {id: text}}`.
 
+    `begin` is called for a flatten once the switch is written; without `guards` stopped bots are left to it.
     Raises InputError (no such way), OSError when the switch can't be written: nothing has happened then."""
     keeper = supervisor or control.make_supervisor(files, settings)
     guard_files.write_kill(files, what, by, wall_ms())
     answer: dict[str, Any] = {"what": what, "woken": wake_all(files, keeper), "guards": [], "errors": {}}
-    if what == "flatten":
+    if what == "flatten" and begin is not None:
+        begin()
+    if what == "flatten" and guards:
         answer["guards"], answer["errors"] = send_guards(files, settings, keeper)
     words = {"entries": "no bot buys any more", "flatten": "everything is being sold, and no bot buys any more"}[what]
     _tell(files, by, f"The kill switch was pulled by {by}: {words}. It is lifted by hand only.", "risk", answer)
@@ -102,24 +107,30 @@ def send_guards(files: Files, settings: Settings, keeper: Supervisor) -> tuple[l
     return started, errors
 
 
-def send_guard(files: Files, settings: Settings, keeper: Supervisor, bot_id: int) -> str:
-    """Start a guard, which obeys the switch and the guards by itself; "" or what kept it from being started."""
+def send_guard(files: Files, settings: Settings, keeper: Supervisor, bot_id: int, wait_s: float = 20) -> str:
+    """Start a guard, which obeys the switch and the guards by itself; "" or what kept it from being started.
+
+    `wait_s`: how long somebody else may be at this bot."""
     try:
         record = Registry(files).bot(bot_id)
         problem = records.mode_problem(record, settings.trading_mode, guard=True)
         if problem:
             return problem
-        with locks.action(files, f"bot_{bot_id}"):
-            if keeper.pid(bot_id) is not None:
-                return ""
-            if record["mode"] == "paper" and keeper.unit_pid("paper") is None:
-                control.want_paper(files)
-                control.ensure_yard(files, settings, keeper)  # the yard starts the paper exchange
-            with contextlib.suppress(AlreadyRunning):
-                keeper.start(record, guard=True)
+        with locks.action(files, f"bot_{bot_id}", wait_s):
+            if keeper.pid(bot_id) is None:
+                start_guard(files, settings, keeper, record)
     except (BotyardError, OSError) as e:
         return str(e)
     return ""
+
+
+def start_guard(files: Files, settings: Settings, keeper: Supervisor, record: Mapping[str, Any]) -> None:
+    """The start itself, for who holds the bot's action lock. Raises what Supervisor.start raises, but AlreadyRunning."""
+    if record["mode"] == "paper" and keeper.unit_pid("paper") is None:
+        control.want_paper(files)
+        control.ensure_yard(files, settings, keeper)  # the yard starts the paper exchange
+    with contextlib.suppress(AlreadyRunning):
+        keeper.start(record, guard=True)
 
 
 def standing(files: Files, keeper: Supervisor) -> list[Standing]:
