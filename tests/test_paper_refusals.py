@@ -232,9 +232,12 @@ def test_market_data_is_refused_in_binances_words(hands):
     assert get("/api/v3/klines", symbol="BTCUSDT", interval="7m") == (400, -1120, "Invalid interval.")
     assert get("/api/v3/klines", symbol="NOPE", interval="1m") == (400, -1121, "Invalid symbol.")
     assert get("/api/v3/klines", symbol="BTCUSDT", interval="1m", startTime="-1") == (400, *illegal("startTime", "^[0-9]{1,20}$"))
-    assert get("/api/v3/klines", symbol="BTCUSDT", interval="1m", start=1) == (400, -1104, "Not all sent parameters were read; read '2' parameter(s) but was sent '3'.")
+    unread = "Not all sent parameters were read; read '2' parameter(s) but was sent '3'."
+    assert get("/api/v3/klines", symbol="BTCUSDT", interval="1m", start=1) == (400, -1104, unread)
     assert get("/api/v3/ping", symbol="BTCUSDT") == (400, -1101, "Too many parameters; expected '0' and received '1'.")
-    assert get("/api/v3/klines", symbol="BTCUSDT", interval="1m", timeZone=5) == (400, -1020, "This operation is not supported.")
+    assert get("/api/v3/klines", symbol="BTCUSDT", interval="1d", timeZone=5) == (400, -1020, "This operation is not supported.")
+    assert get("/api/v3/klines", symbol="BTCUSDT", interval="1m", timeZone=15) == (400, -1130, "Data sent for parameter 'timeZone' is not valid.")
+    assert get("/api/v3/klines", symbol="BTCUSDT", interval="1m", timeZone="-3:30") == get("/api/v3/klines", symbol="BTCUSDT", interval="1m")
     assert get("/api/v3/ticker/price", symbol="NOPE") == (400, -1121, "Invalid symbol.")
     assert get("/api/v3/ticker/price", symbols='["BTCUSDT","BTCUSDT"]') == (400, -1151, "Symbol is present multiple times in the list.")
     assert get("/api/v3/ticker/price", symbols="BTCUSDT")[1] == -1100

@@ -36,6 +36,14 @@ def test_a_symbol_of_another_status_is_refused_alone_and_left_out_among_others(h
     assert get("/api/v3/ticker/price", symbolStatus="SLEEPING") == (400, -1122, "Invalid symbolStatus.")
 
 
+def test_values_as_long_as_a_line_allows_are_refused_and_break_nothing(hands):
+    assert hands.get("/api/v3/klines", symbol="BTCUSDT", interval="9" * 7000 + "m", timeZone=1) == (400, -1120, "Invalid interval.")
+    assert hands.get("/api/v3/exchangeInfo", permissions="[" * 7000)[1] == -1130
+    assert hands.get("/api/v3/ticker/price", symbols='["' + "A" * 7000 + '"]')[1] == -1100
+    assert hands.get("/api/v3/ticker", symbol="BTCUSDT", windowSize="9" * 7000 + "d")[1] == -1130
+    assert hands.ask("GET", "/api/v3/account", recvWindow="9" * 7000)[1] == -1100
+
+
 def test_what_cannot_happen_here_has_happened_to_nobody(hands):
     """Clients ask for it all the same; ccxt asks for the coins before anything else."""
     for path, params in (("myPreventedMatches", {"orderId": 1}), ("myAllocations", {}), ("order/amendments", {"orderId": 1})):

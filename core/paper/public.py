@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from core.config import TIMEFRAMES
 from core.market import liquidity
 from core.market.fees import quote_amount
 from core.paper import validation
@@ -98,7 +99,7 @@ def _permissions(values: Mapping[str, str]) -> set[str]:
         return {text}
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise validation.not_valid("permissions") from None
     if not isinstance(found, list) or not all(isinstance(p, str) for p in found):
         raise validation.not_valid("permissions")
@@ -108,11 +109,18 @@ def _permissions(values: Mapping[str, str]) -> set[str]:
 # --- candles -----------------------------------------------------------------------
 
 
+def _grid(interval: str) -> int:
+    """An interval's length in ms; of days and longer ones at least a day, which no time zone shifts by. -1120 for none of Binance's."""
+    if interval not in TIMEFRAMES:
+        raise WireError(-1120, "Invalid interval.")
+    return int(interval[:-1]) * {"s": 1000, "m": 60_000, "h": 3_600_000}.get(interval[-1], DAY)
+
+
 def klines(x: PaperExchange, call: Call) -> Any:
     values = call.values
     info = x.matching.info(values["symbol"], call.now)
-    if values.get("timeZone", "0") not in ("0", "+0", "-0", "0:00", "+0:00", "00:00", "+00:00"):
-        raise WireError(-1020, "This operation is not supported.")
+    if validation.zone(values) % _grid(values["interval"]):
+        raise WireError(-1020, "This operation is not supported.")  # candles cut at another hour than UTC's are not made here
     limit = validation.limit(values, 500, 1000)
     try:
         rows = x.market.klines(info.name, values["interval"], validation.moment(values, "startTime"), validation.moment(values, "endTime"), limit, call.now)

@@ -42,6 +42,8 @@ _LEGAL = {
 }
 _PATTERNS = {name: re.compile(text[1:-1], re.ASCII) for name, text in _LEGAL.items()}
 _LONGEST = (1 << 63) - 1
+_ZONE = re.compile(r"([+-]?)([0-9]{1,2})(?::([0-5][0-9]))?", re.ASCII)
+MINUTE, HOUR = 60_000, 3_600_000
 
 
 def parse(query: str, body: bytes) -> tuple[dict[str, str], int]:
@@ -122,6 +124,15 @@ def limit(values: Mapping[str, str], default: int, most: int) -> int:
     if found < 1:
         raise not_valid("limit")
     return min(found, most)
+
+
+def zone(values: Mapping[str, str]) -> int:
+    """`timeZone` in ms east of UTC, as `8`, `-1:00` or `05:45`, from -12:00 to +14:00; 0 without a word."""
+    found = _ZONE.fullmatch(values.get("timeZone", "0"))
+    shift = 0 if found is None else (int(found[2]) * HOUR + int(found[3] or 0) * MINUTE) * (-1 if found[1] == "-" else 1)
+    if found is None or not -12 * HOUR <= shift <= 14 * HOUR:
+        raise not_valid("timeZone")
+    return shift
 
 
 def flag(values: Mapping[str, str], name: str, default: bool) -> bool:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 ROLLING = 4  # the weight of each symbol in a rolling window or a trading day, 200 at most together (BINANCE.md §1.1)
 _WINDOW = re.compile(r"(?:([1-9]|[1-5][0-9])m|([1-9]|1[0-9]|2[0-3])h|([1-7])d)", re.ASCII)
-_ZONE = re.compile(r"([+-]?)([0-9]{1,2})(?::([0-5][0-9]))?", re.ASCII)
 
 
 def _kind(values: Mapping[str, str]) -> str:
@@ -45,7 +44,7 @@ def _rows(x: PaperExchange, symbol: str, start: int, now: int) -> list[list[Any]
 
 
 def _statistics(x: PaperExchange, info: SymbolInfo, rows: list[list[Any]], start: int, end: int, now: int, kind: str) -> dict[str, Any]:
-    """The keys that all three share, in Binance's order; trades are counted as the candles tell."""
+    """The keys that all three share, in Binance's order; what the data doesn't tell (quote volume, trades) is 0, and the average then the last price."""
     last = public.last_price(x, info, now)
     first = Decimal(rows[0][1]) if rows else last
     volume = sum((Decimal(r[5]) for r in rows), ZERO)
@@ -55,7 +54,7 @@ def _statistics(x: PaperExchange, info: SymbolInfo, rows: list[list[Any]], start
     moved = {
         "priceChange": pad8(change),
         "priceChangePercent": format(percent.quantize(Decimal("0.001"), context=EXACT), "f"),
-        "weightedAvgPrice": pad8(EXACT.divide(quote, volume) if volume else last),
+        "weightedAvgPrice": pad8(EXACT.divide(quote, volume) if volume and quote else last),
     }
     return {
         "symbol": info.name,
@@ -132,18 +131,9 @@ def ticker(x: PaperExchange, call: Call) -> Any:
     return _told(x, call, start, now, kind)
 
 
-def _zone(values: Mapping[str, str]) -> int:
-    """`timeZone` in ms east of UTC, as `8`, `-1:00` or `05:45`, from -12:00 to +14:00."""
-    found = _ZONE.fullmatch(values.get("timeZone", "0"))
-    shift = 0 if found is None else (int(found[2]) * HOUR + int(found[3] or 0) * MINUTE) * (-1 if found[1] == "-" else 1)
-    if found is None or not -12 * HOUR <= shift <= 14 * HOUR:
-        raise validation.not_valid("timeZone")
-    return shift
-
-
 def trading_day(x: PaperExchange, call: Call) -> Any:
     """The calendar day of the time zone so far; `closeTime` is that day's end."""
-    kind, shift = _kind(call.values), _zone(call.values)
+    kind, shift = _kind(call.values), validation.zone(call.values)
     start = (call.now + shift) // DAY * DAY - shift
     return _told(x, call, start, start + DAY - 1, kind)
 
