@@ -598,13 +598,13 @@ LOGIN = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>Botyard: log in</title>
 <style nonce="__NONCE__">
-:root{--bg:#f4f6fa;--card:#fff;--ink:#172033;--dim:#5c6780;--line:#d9dfea;--accent:#2f6bea}
-@media (prefers-color-scheme:dark){:root{--bg:#0e131c;--card:#161d2a;--ink:#e7ecf5;--dim:#93a0b8;--line:#2a3446;--accent:#6b9bff}}
+:root{--bg:#f3f5f9;--card:#fff;--ink:#172033;--dim:#5b667d;--line:#dde3ee;--accent:#275fd6;--accent-ink:#fff;--bad:#c02a39}
+@media (prefers-color-scheme:dark){:root{--bg:#0d121b;--card:#151c29;--ink:#e6ebf5;--dim:#94a1b9;--line:#273246;--accent:#6c9cff;--accent-ink:#0b1220;--bad:#ff7581}}
 *{box-sizing:border-box}body{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--bg);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
 form{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:28px;width:min(360px,calc(100vw - 32px));display:grid;gap:14px}
-h1{font-size:20px;margin:0}label{display:grid;gap:4px;font-size:14px;color:var(--dim)}p{margin:0;color:#c62f3e;min-height:1.5em;font-size:14px}
+h1{font-size:20px;margin:0}label{display:grid;gap:4px;font-size:14px;color:var(--dim)}p{margin:0;color:var(--bad);min-height:1.5em;font-size:14px}
 input{font:inherit;padding:9px 11px;border:1px solid var(--line);border-radius:8px;background:transparent;color:var(--ink)}
-button{font:inherit;font-weight:600;padding:10px;border:0;border-radius:8px;background:var(--accent);color:#fff;cursor:pointer}
+button{font:inherit;font-weight:600;padding:10px;border:0;border-radius:8px;background:var(--accent);color:var(--accent-ink);cursor:pointer}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 </style></head><body><form method="post" action="/login"><h1>Botyard</h1>
 <label>Name <input name="user" autocomplete="username" required autofocus></label>
@@ -623,7 +623,7 @@ PAGE = r"""<!doctype html>
 <title>Botyard</title>
 <link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32' rx='8' fill='%232f6bea'/%3E%3Cpath d='M7 21l6-7 5 4 7-9' stroke='white' stroke-width='3' fill='none' stroke-linecap='round' stroke-linejoin='round'/%3E%3C/svg%3E">
 <style nonce="__NONCE__">
-:root{--bg:#f3f5f9;--card:#fff;--raise:#f7f9fc;--ink:#172033;--dim:#5b667d;--line:#dde3ee;--accent:#2f6bea;--accent-ink:#fff;--good:#0c8a56;--bad:#c9313f;--warn:#a86400;--good-bg:#e2f5ec;--bad-bg:#fdeaec;--warn-bg:#fff2da;--info-bg:#e6eefe;--grey-bg:#e9edf4;--shadow:0 1px 2px #1720330d,0 4px 14px #1720330a;--radius:14px}
+:root{--bg:#f3f5f9;--card:#fff;--raise:#f7f9fc;--ink:#172033;--dim:#5b667d;--line:#dde3ee;--accent:#275fd6;--accent-ink:#fff;--good:#0a7549;--bad:#c02a39;--warn:#955900;--good-bg:#e2f5ec;--bad-bg:#fdeaec;--warn-bg:#fff2da;--info-bg:#e6eefe;--grey-bg:#e9edf4;--shadow:0 1px 2px #1720330d,0 4px 14px #1720330a;--radius:14px}
 @media (prefers-color-scheme:dark){:root{--bg:#0d121b;--card:#151c29;--raise:#1a2332;--ink:#e6ebf5;--dim:#94a1b9;--line:#273246;--accent:#6c9cff;--accent-ink:#0b1220;--good:#3ecf8e;--bad:#ff7581;--warn:#f0b54b;--good-bg:#12352a;--bad-bg:#3b1b22;--warn-bg:#3a2c10;--info-bg:#1b2b4d;--grey-bg:#232d3f;--shadow:none}}
 *{box-sizing:border-box}
 [hidden]{display:none!important}
@@ -635,6 +635,7 @@ h3{font-size:14px}
 a{color:var(--accent)}
 button,input,select{font:inherit;color:inherit}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+main:focus{outline:0}
 .skip{position:absolute;left:-999px;top:8px;background:var(--card);padding:8px 12px;border-radius:8px;z-index:20}
 .skip:focus{left:12px}
 .wrap{max-width:1440px;margin:0 auto;padding:0 24px}
@@ -693,8 +694,14 @@ th.num,td.num{text-align:right}
 .bots .name{border:0;background:none;padding:0;font-weight:650;font-size:15px;cursor:pointer;text-align:left;overflow-wrap:anywhere;color:var(--ink)}
 .bots .name:hover{text-decoration:underline}
 .bots tbody tr:hover{background:var(--raise)}
+.filter{display:inline-flex;border:1px solid var(--line);border-radius:9px;overflow:hidden}
+.filter button{border:0;background:none;padding:5px 11px;font-size:13px;font-weight:600;color:var(--dim);cursor:pointer;white-space:nowrap}
+.filter button+button{border-left:1px solid var(--line)}
+.filter button[aria-pressed=true]{background:var(--info-bg);color:var(--accent)}
+.filter button:focus-visible{outline-offset:-2px}
 .clip{display:-webkit-box;-webkit-line-clamp:2;-webkit-box-orient:vertical;overflow:hidden;overflow-wrap:anywhere}
-.c-bot{width:19%;min-width:170px}.c-state{width:14%}.c-sig{width:25%}.c-pos{width:18%;min-width:190px}
+.c-bot{width:18%;min-width:150px}.c-state{width:13%}.c-sig{width:27%;min-width:170px}.c-pos{width:18%;min-width:185px}
+.c-alerts{max-width:150px}
 .nw{white-space:nowrap}
 .acts{display:inline-flex;gap:6px;flex-wrap:nowrap;justify-content:flex-end}
 .meta{display:flex;gap:6px;align-items:center;flex-wrap:wrap;margin-top:3px}
@@ -742,14 +749,14 @@ details[open]>summary{margin-bottom:12px}
 #log{margin:0;padding:14px 18px;font-size:12.5px;line-height:1.55;white-space:pre-wrap;overflow-wrap:anywhere}
 .logbox{max-height:520px;overflow:auto}
 .l-w{color:var(--warn)}.l-e{color:var(--bad)}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:14px 20px}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:14px 20px}
 .facts .fig .v{white-space:normal;overflow-wrap:anywhere;font-size:15.5px}
 .facts .fig{align-content:start}.fig .v .tiny{font-weight:400}
 .note{border-left:3px solid var(--line);padding:2px 0 2px 12px;color:var(--dim);font-size:14px;overflow-wrap:anywhere}
 .note.warn{border-color:var(--warn);color:var(--warn)}.note.bad{border-color:var(--bad);color:var(--bad)}
 .hands{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));gap:14px;align-items:start}
-.hands fieldset,.hands .missing{height:100%;align-content:start}
-.missing{grid-column:1/-1;display:grid;gap:10px;border-radius:10px;padding:14px 16px;background:var(--warn-bg)}
+.hands fieldset{height:100%;align-content:start}
+.missing{display:grid;gap:10px;border-radius:10px;padding:14px 16px;background:var(--warn-bg)}
 .choice{display:grid;grid-template-columns:minmax(170px,auto) 1fr;gap:8px 14px;align-items:center}
 .row{display:flex;gap:10px;flex-wrap:wrap;align-items:center}
 .banner ul{margin:6px 0 0;padding-left:20px;font-weight:400}
@@ -768,6 +775,7 @@ fieldset.real{border-color:var(--bad)}fieldset.real legend{color:var(--bad)}
 .track span{display:block;height:100%;border-radius:99px;background:var(--good)}
 .track.warn span{background:var(--warn)}.track.bad span{background:var(--bad)}
 .sub{display:grid;gap:10px;border-top:1px solid var(--line);padding-top:16px;min-width:0}
+.sub:empty{display:none}
 .sub h3{font-size:15px}
 .fold{font-size:13.5px}
 .fold th,.fold td{padding:8px 12px 8px 0}
@@ -783,22 +791,31 @@ details p+.levels{margin-top:10px}
 #backtest .facts{grid-template-columns:repeat(auto-fit,minmax(125px,1fr))}
 #ask-l{margin:0;padding-left:18px;max-height:38vh;overflow:auto;display:grid;gap:4px}
 .banner a{color:inherit;margin-left:6px}
+#bare a{margin:0}
 footer{color:var(--dim);font-size:12.5px;padding-bottom:28px}
 footer .wrap{display:flex;gap:10px 24px;align-items:center;flex-wrap:wrap}
 footer p{flex:1;min-width:min(100%,320px)}
 @media (max-width:1000px){.grid2{grid-template-columns:minmax(0,1fr)}}
-@media (max-width:860px){
-.wrap{padding:0 14px}
-main.wrap{padding-top:14px;gap:14px}
+@media (max-width:1120px){
 .bots thead{position:absolute;left:-9999px}
 .bots,.bots tbody,.bots tr,.bots td{display:block}
-.bots tr{padding:14px 16px;border-bottom:1px solid var(--line);display:grid;grid-template-columns:1fr 1fr;gap:10px 14px}
+.bots tr{padding:14px 20px;border-bottom:1px solid var(--line);display:grid;grid-template-columns:repeat(4,minmax(0,1fr));gap:10px 16px}
 .bots tbody tr:last-child{border-bottom:0}
-.bots td,.bots td:first-child,.bots td:last-child{padding:0;border:0;text-align:left;min-width:0;width:auto}
-.bots td[data-k]::before{content:attr(data-k);display:block;font-size:11.5px;color:var(--dim);font-weight:600;margin-bottom:1px}
-.bots td.c-bot,.bots td.c-sig,.bots td.c-act{grid-column:1/-1}
+.bots td,.bots td:first-child,.bots td:last-child{padding:0;border:0;text-align:left;min-width:0;width:auto;max-width:none}
+.bots td[data-k]:not(:empty)::before{content:attr(data-k);display:block;font-size:11.5px;color:var(--dim);font-weight:600;margin-bottom:1px}
+.bots td.c-bot,.bots td.c-act{grid-column:span 2;order:-1}
+.bots td.c-act{text-align:right}
+.bots td.c-sig{grid-column:1/-1;order:1}
 .bots td.c-bot::before,.bots td.c-act::before{display:none!important}
+}
+@media (max-width:860px){
+.wrap{padding-left:14px;padding-right:14px}
+main.wrap{padding-top:14px;gap:14px}
+.bots tr{padding:14px 16px;grid-template-columns:repeat(2,minmax(0,1fr))}
+.bots td.c-bot,.bots td.c-act{grid-column:1/-1}
+.bots td.c-act{order:2}
 .bots .acts{display:flex}.bots .acts .btn{flex:1;padding:8px}
+.head .filter{order:1;width:100%}.filter button{flex:1;padding:7px 4px}
 .two,.choice{grid-template-columns:1fr}
 .fold thead{position:absolute;left:-9999px}
 .fold,.fold tbody,.fold tr,.fold td{display:block}
@@ -818,6 +835,10 @@ main.wrap{padding-top:14px;gap:14px}
 .fig.big .v{font-size:21px}
 .figs .fig,.figs .fig.big{grid-column:span 3}
 }
+@media (max-width:480px){
+.bar{gap:4px}.brand{font-size:16px;gap:7px}
+#yard.good,#count{display:none}
+}
 @media (prefers-reduced-motion:no-preference){.btn,.name{transition:background .12s,filter .12s}}
 </style>
 </head>
@@ -835,6 +856,7 @@ main.wrap{padding-top:14px;gap:14px}
 <div id="gone" class="banner" role="alert" hidden></div>
 <div id="broken" class="banner" role="alert" hidden></div>
 <div id="killed" class="banner" role="alert" hidden></div>
+<div id="bare" class="banner" role="alert" hidden></div>
 <div id="paused" class="banner warn" role="status" hidden></div>
 <div id="noyard" class="banner warn" role="status" hidden></div>
 <div id="unsent" class="banner warn" role="status" hidden></div>
@@ -844,15 +866,17 @@ main.wrap{padding-top:14px;gap:14px}
 </div>
 <section id="list" class="card live" aria-labelledby="list-h">
 <div class="pad head"><h2 id="list-h">Bots</h2><span id="count" class="dim small"></span><span class="grow"></span>
+<div id="filter" class="filter" role="group" aria-label="Which bots are shown" hidden></div>
 <button class="btn danger" id="stop-all">Stop all</button><button class="btn primary" id="new">New bot</button></div>
 <table class="bots" hidden><thead><tr><th scope="col">Bot</th><th scope="col">State</th><th scope="col">Position</th><th scope="col">Last signal</th><th scope="col" class="num">Profit</th><th scope="col">Alerts</th><th scope="col"><span class="dim">Actions</span></th></tr></thead><tbody id="bots"></tbody></table>
 <div id="empty" class="empty" hidden><h3>No bots yet</h3><p>A bot watches one coin with one strategy and trades for you. In paper mode it does so with play money.</p><button class="btn primary" id="new2">Create the first bot</button></div>
-<div id="loading" class="empty">Loading…</div>
+<div id="nothing" class="empty" role="status" hidden>No bot is like that now.</div>
+<div id="loading" class="empty" role="status">Loading…</div>
 </section>
 <section id="detail" class="live" hidden aria-live="off"></section>
 <section id="over" class="live" hidden aria-label="Account and risk"></section>
 </main>
-<footer><div class="wrap"><p>Times are UTC. Amounts of different modes are never summed; paper and testnet are play money. Price charts: <a href="https://www.tradingview.com/" rel="noopener noreferrer" target="_blank">TradingView Lightweight Charts™</a>, Copyright (c) 2026 TradingView, Inc. Equity: Chart.js.</p><button class="btn quiet" id="alert-test">Send a test alert</button></div></footer>
+<footer><div class="wrap"><p><span id="zone">Times are UTC.</span> Amounts of different modes are never summed; paper and testnet are play money. Price charts: <a href="https://www.tradingview.com/" rel="noopener noreferrer" target="_blank">TradingView Lightweight Charts™</a>, Copyright (c) 2026 TradingView, Inc. Equity: Chart.js.</p><button class="btn quiet" id="alert-test">Send a test alert</button></div></footer>
 <dialog id="edit" aria-labelledby="edit-h"><form id="form" novalidate>
 <h2 id="edit-h">New bot</h2>
 <div class="two">
@@ -945,7 +969,17 @@ const quantity = n => isNum(n) ? n.toLocaleString("en-US", {maximumFractionDigit
 const signed = n => isNum(n) ? (n > 0 ? "+" : n < 0 ? "−" : "") + amount(Math.abs(n)) : "–";
 const percent = (n, sign = true) => isNum(n) ? (sign && n > 0 ? "+" : n < 0 ? "−" : "") + num(Math.abs(n)) + "%" : "";
 const tone = n => !isNum(n) || n === 0 ? "" : n > 0 ? "good" : "bad";
-const when = ms => isNum(ms) ? new Date(ms).toISOString().slice(0, 16).replace("T", " ") : typeof ms === "string" ? ms.slice(0, 16).replace("T", " ") : "–";
+// Times are shown where the reader is; UTC stands in the hint, and rules wherever days are counted.
+const two = n => String(n).padStart(2, "0");
+const instant = at => { const d = new Date(at); return at === null || at === undefined || isNaN(d) ? null : d; };
+const when = at => { const d = instant(at); return d ? d.getFullYear() + "-" + two(d.getMonth() + 1) + "-" + two(d.getDate()) + " " + two(d.getHours()) + ":" + two(d.getMinutes()) : "–"; };
+const utcDay = ms => new Date(ms).toISOString().slice(0, 10);
+function moment(at) { const d = instant(at); return d ? h("time", {dateTime: d.toISOString(), title: d.toISOString().slice(0, 16).replace("T", " ") + " UTC"}, when(at)) : "–"; }
+function tellZone() {
+  const ahead = -new Date().getTimezoneOffset(), a = Math.abs(ahead);
+  if (ahead) $("zone").textContent = "Times are those of " + Intl.DateTimeFormat().resolvedOptions().timeZone.replaceAll("_", " ") + ", now UTC" + (ahead < 0 ? "−" : "+") + Math.floor(a / 60) + (a % 60 ? ":" + two(a % 60) : "") + "; point at one for UTC. Logs, files, messages and the days of limits and backtests are UTC.";
+}
+tellZone();
 function span(s) {
   s = Math.max(0, Math.round(s));
   if (s < 60) return s + " s";
@@ -972,7 +1006,7 @@ async function api(path, {method = "GET", body, timeout = 10000} = {}) {
   return value;
 }
 function toast(text, bad) {
-  const node = h("div", {class: "toast" + (bad ? " err" : "")}, text);
+  const node = h("div", {class: "toast" + (bad ? " err" : ""), role: bad ? "alert" : null}, text);
   $("toasts").append(node);
   setTimeout(() => node.remove(), bad ? 12000 : 5000);
 }
@@ -1043,9 +1077,9 @@ function renderTotals() {
       h("div", {class: "top"}, modeTag(mode), h("h2", {}, quote), h("span", {class: "grow"}), h("span", {class: "dim small"}, t.running + " of " + plural(t.bots, "bot") + " running")),
       h("div", {class: "figs"},
         fig("Profit, closed trades", signed(t.profit), tone(t.profit), true),
-        fig("Open positions", t.positions ? signed(t.unrealised) : "none", t.positions ? tone(t.unrealised) : "dim", true),
+        fig("Profit, open positions", t.positions ? signed(t.unrealised) : "none", t.positions ? tone(t.unrealised) : "dim", true),
         fig("Value in the market", t.positions ? amount(t.open_value) : "0.00"),
-        fig("Pots", amount(t.pots)),
+        fig("Bots' pots together", amount(t.pots)),
         fig("Trades", t.trades + (isNum(t.win_rate) ? " · " + Math.round(t.win_rate) + "% won" : ""))),
       i === 0 ? assets : null)));
   }
@@ -1074,10 +1108,12 @@ function positionCell(b) {
     h("div", {class: "tiny dim"}, h("span", {class: "nw"}, isNum(p.stop_loss) ? "stop " + price(p.stop_loss) : "no stop"), " · ", h("span", {class: "nw"}, isNum(p.take_profit) ? "target " + price(p.take_profit) : "no target")),
     p.unwatched ? h("div", {class: "tiny bad strong"}, "nobody watches its stop") : null];
 }
+// What kept it from trading, unless its signal says so already.
+const whyNot = b => b.why_no_trade && b.why_no_trade !== "Its strategy says HOLD." && !(b.last_signal && b.why_no_trade === b.last_signal.reasoning) ? b.why_no_trade : "";
 function signalCell(b) {
   const s = b.last_signal, out = [];
-  if (s) out.push(h("div", {class: "meta"}, signalPill(s.signal), h("span", {class: "tiny dim"}, when(s.at))), h("div", {class: "small clip", title: s.reasoning}, s.reasoning));
-  if (b.why_no_trade && b.why_no_trade !== "Its strategy says HOLD." && (!s || b.why_no_trade !== s.reasoning)) out.push(h("div", {class: "tiny dim clip", title: b.why_no_trade}, s ? "No trade: " + b.why_no_trade : b.why_no_trade));
+  if (s) out.push(h("div", {class: "meta"}, signalPill(s.signal), h("span", {class: "tiny dim"}, moment(s.at))), h("div", {class: "small clip", title: s.reasoning}, s.reasoning));
+  if (whyNot(b)) out.push(h("div", {class: "tiny dim clip", title: b.why_no_trade}, s ? "No trade: " + b.why_no_trade : b.why_no_trade));
   return out.length ? out : [h("span", {class: "dim"}, "none yet")];
 }
 function alertsCell(b) {
@@ -1089,18 +1125,18 @@ function alertsCell(b) {
   if (b.guards && b.guards.length) out.push(h("a", {class: "pill plain " + (b.guards[0].level === "hard" ? "bad" : "warn"), href: "#yard", title: b.guards.map(g => g.text).join("\n")}, b.guards[0].level === "hard" ? "guard: sold" : "guard: no entries"));
   if (b.skip_entries) out.push(h("span", {class: "pill plain", title: "As asked for by hand"}, b.skip_entries === 1 ? "skips the next entry" : "skips " + b.skip_entries + " entries"));
   if (b.unresolved) out.push(h("span", {class: "pill warn plain", title: "An order's outcome is being asked for"}, "order unclear"));
-  return out.length ? h("div", {class: "meta"}, out) : h("span", {class: "dim"}, "none");
+  return out.length ? h("div", {class: "meta"}, out) : [];
 }
 const alive = b => ["running", "idle", "starting", "stuck"].includes(b.status);
 const held = () => { const m = view && view.maintenance; return m && m.on ? m.why[0].toUpperCase() + m.why.slice(1) : ""; };
-function buttons(b) {
+function buttons(b, whole) {
   const waiting = busy.has(b.id), a = t => t + " " + b.name;
   return h("div", {class: "acts"},
     alive(b) || (b.wanted === "running" && b.status !== "stopped") ? h("button", {class: "btn quiet danger", disabled: waiting, "aria-label": a("Stop"), on: {click: () => stopBot(b.id)}}, waiting ? "Wait…" : "Stop") : null,
     !alive(b) ? h("button", {class: "btn quiet go", disabled: waiting || Boolean(held()), title: held(), "aria-label": a("Start") + (held() ? ": " + held() : ""), on: {click: () => startBot(b.id)}}, waiting ? "Wait…" : "Start") : null,
     b.position ? h("button", {class: "btn quiet", disabled: waiting || Boolean(held()), title: held(), "aria-label": a("Close the position of"), on: {click: () => closeBot(b.id)}}, "Close") : null,
     h("button", {class: "btn quiet", disabled: waiting, "aria-label": a("Edit"), on: {click: () => openForm(find(b.id))}}, "Edit"),
-    h("button", {class: "btn quiet ghost", disabled: waiting || alive(b), title: alive(b) ? "Stop it first" : "", "aria-label": a("Delete"), on: {click: () => deleteBot(b.id)}}, "Delete"));
+    !alive(b) || whole ? h("button", {class: "btn quiet ghost", disabled: waiting || alive(b), title: alive(b) ? "Stop it first" : "", "aria-label": a("Delete"), on: {click: () => deleteBot(b.id)}}, "Delete") : null);
 }
 const find = id => view && view.bots.find(b => b.id === id);
 const FATE = {queued: "tried again", unknown: "may have arrived", refused: "refused", given_up: "may have arrived", expired: "too late", over_limit: "over the daily limit"};
@@ -1113,15 +1149,26 @@ function renderMessages(m) {
     list.slice(0, 5).map(x => h("div", {class: "small clip", title: x.text + " – " + x.why}, when(x.wall_ms) + " " + x.channel + ", " + (FATE[x.state] || x.state) + ": " + x.text)),
     list.length > 5 ? h("div", {class: "small"}, "and " + (list.length - 5) + " more in data/outbox_status.json") : null]);
 }
+// What the list shows; kept over a reload, per tab.
+const FILTERS = {all: ["All", () => true], attention: ["Attention", b => b.attention.length > 0], open: ["Open", b => Boolean(b.position)], off: ["Stopped", b => b.status === "stopped"]};
+const SMALL_LIST = 6;
+let shown = sessionStorage.getItem("shown") || "all";
+function renderFilter(list) {
+  const counts = Object.entries(FILTERS).map(([k, [, is]]) => [k, list.filter(is).length]);
+  if (!FILTERS[shown] || list.length < SMALL_LIST) shown = "all";
+  $("filter").hidden = list.length < SMALL_LIST;
+  redraw($("filter"), [counts, shown], () => counts.map(([k, n]) => h("button", {id: "show-" + k, type: "button", "aria-pressed": String(shown === k), on: {click: () => { shown = k; sessionStorage.setItem("shown", k); render(); }}}, FILTERS[k][0] + " ", h("span", {class: k === "attention" && n ? "bad" : ""}, n))));
+  return FILTERS[shown][1];
+}
 function newRow() {
   const r = {};
   const td = (name, cls, k) => r[name] = h("td", {class: cls, ...(k ? {"data-k": k} : {})});
-  r.node = h("tr", {}, td("bot", "c-bot"), td("state", "c-state", "State"), td("pos", "c-pos", "Position"), td("sig", "c-sig", "Last signal"), td("profit", "num nowrap", "Profit"), td("alerts", "", "Alerts"), td("act", "c-act"));
+  r.node = h("tr", {}, td("bot", "c-bot"), td("state", "c-state", "State"), td("pos", "c-pos", "Position"), td("sig", "c-sig", "Last signal"), td("profit", "num nowrap", "Profit"), td("alerts", "c-alerts", "Alerts"), td("act", "c-act"));
   return r;
 }
 function render() {
   renderTotals();
-  const list = view.bots, yard = view.yard || {};
+  const list = view.bots, yard = view.yard || {}, chosen = list.filter(renderFilter(list));
   cell($("yard"), yard.running, () => yard.running ? "yard running" : "yard stopped");
   $("yard").className = "pill " + (yard.running ? "good" : "warn");
   $("noyard").hidden = Boolean(yard.running);
@@ -1131,11 +1178,12 @@ function render() {
   if (over) over.draw();
   $("loading").hidden = true;
   $("empty").hidden = list.length > 0;
-  document.querySelector("table.bots").hidden = list.length === 0;
+  document.querySelector("table.bots").hidden = chosen.length === 0;
   $("stop-all").disabled = !list.some(b => alive(b) || b.wanted === "running") || busy.has("all");
   $("count").textContent = list.length ? list.filter(b => b.status === "running").length + " of " + list.length + " running" : "";
   const seen = new Set();
-  list.forEach((b, i) => {
+  $("nothing").hidden = !list.length || chosen.length > 0;
+  chosen.forEach((b, i) => {
     seen.add(b.id);
     let r = rows.get(b.id);
     if (!r) rows.set(b.id, r = newRow());
@@ -1458,6 +1506,7 @@ $("form").onsubmit = async event => {
   if (missing) { missing.focus(); return; }
   if ($("f-mode").value === "live" && $("f-confirm").value.trim()) { sent.mode = "live"; sent.confirm = $("f-confirm").value.trim(); }
   if (editing && !Object.keys(sent).length) { $("edit").close(); return; }
+  if (editing) sent.before = Object.fromEntries(Object.keys(sent).filter(f => f !== "confirm").map(f => [f, editing[f] ?? null]));
   $("save").disabled = true;
   try {
     if (editing) {
@@ -1525,7 +1574,7 @@ class Hands {
         this.mendClose, h("span", {}, "The same, and then the position ends: coins that are left are yours again, valued at the price now. Nothing is sold."),
         this.mendStop, h("span", {}, "Nothing is booked. Choose later, or bring the coins back and start it again.")));
     this.note = h("p", {class: "note small"});
-    this.grid = h("div", {class: "hands"}, this.missing, this.levels, this.skips, this.pots, this.coins);
+    this.grid = h("div", {class: "hands"}, this.levels, this.skips, this.pots, this.coins);
     this.root = h("section", {class: "card pad sum", "aria-label": "By hand"}, h("h2", {}, "By hand"), this.note, this.grid);
   }
   forget(...fields) { for (const f of fields) { f.node.dirty = false; f.node.removeAttribute("aria-invalid"); f.bad.textContent = ""; } }
@@ -1621,10 +1670,10 @@ class Detail {
     this.pane = h("div", {class: "pane", id: "pane", role: "tabpanel", tabIndex: 0});
     this.tabs = h("div", {class: "tabs", role: "tablist", "aria-label": "Details"});
     this.root = h("div", {}, h("div", {class: "head"}, h("button", {class: "btn quiet", on: {click: () => { location.hash = ""; }}}, "← All bots")),
-      this.headNode, (this.hands = new Hands(id)).root,
+      this.headNode, (this.hands = new Hands(id)).missing,
       h("div", {class: "grid2"}, h("section", {class: "card", "aria-label": "Price"}, h("div", {class: "pad head"}, h("h2", {}, "Price"), this.frameNode = h("span", {class: "dim small"}), h("span", {class: "grow"}), h("div", {}, this.select)), this.chartNote, this.chartBox),
         h("section", {class: "card", "aria-label": "Equity"}, h("div", {class: "pad head"}, h("h2", {}, "Equity")), this.equityNote, this.equityBox)),
-      h("section", {class: "card", "aria-label": "Records"}, this.tabs, this.pane), (this.back = new Backtest(id)).root);
+      this.hands.root, h("section", {class: "card", "aria-label": "Records"}, this.tabs, this.pane), (this.back = new Backtest(id)).root);
     this.root.className = "stack";
     fill($("detail"), this.root);
     this.drawTabs();
@@ -1661,7 +1710,7 @@ class Detail {
     const p = b.position;
     this.hands.update(b, this.data && this.data.unclaimed);
     cell(this.headNode, [b.name, b.status, b.guarded, b.why, p && {...p, price_wall: 0}, b.profit, b.trades, b.last_signal, b.why_no_trade, b.notices, b.missing, b.problems, busy.has(b.id), b.trade_amount, b.win_rate, held(), b.guards, b.regime], () => [
-      h("div", {class: "top"}, h("h2", {class: "clip"}, b.name), modeTag(b.mode), statePills(b), this.count = h("span", {class: "small dim"}), h("span", {class: "grow"}), buttons(b)),
+      h("div", {class: "top"}, h("h2", {class: "clip"}, b.name), modeTag(b.mode), statePills(b), this.count = h("span", {class: "small dim"}), h("span", {class: "grow"}), buttons(b, true)),
       h("div", {class: "small dim"}, b.symbol + " · " + b.strategy + " · " + amount(b.trade_amount) + " " + (b.quote || "") + " a trade at first"),
       b.why ? h("p", {class: "note " + (["crashed", "stuck"].includes(b.status) ? "bad" : "")}, b.why) : null,
       p && p.unwatched ? h("p", {class: "note bad"}, "The bot does not run and its stop does not lie at the exchange: nobody watches this position.") : null,
@@ -1669,12 +1718,12 @@ class Detail {
       (b.guards || []).filter(g => !b.notices.some(n => n.includes(g.text))).map(g => h("p", {class: "note " + (g.level === "hard" ? "bad" : "warn")}, "A guard has tripped: " + g.text + ". ", h("a", {href: "#yard"}, "Account & risk"))),
       b.notices.filter(n => n !== b.missing).map(n => h("p", {class: "note warn"}, n)),
       h("div", {class: "facts"},
-        fig("Profit", signed(b.profit) + (b.trades ? " (" + percent(b.profit_pct) + ")" : ""), tone(b.profit)),
+        fig("Profit", signed(b.profit) + " " + (b.quote || "") + (b.trades ? " (" + percent(b.profit_pct) + ")" : ""), tone(b.profit)),
         fig("Trades", b.trades ? b.trades + ", " + Math.round(b.win_rate) + "% won" : "none yet"),
-        p ? [fig("Position", p.side + " " + quantity(p.quantity)), fig("Entry", price(p.entry_price)), fig(p.price_stale ? "Last known price" : "Price", price(p.price), p.price_stale ? "warn" : ""), fig("Open profit", signed(p.profit) + " (" + percent(p.profit_pct) + ")", tone(p.profit)), fig("Stop", price(p.stop_loss)), fig("Target", price(p.take_profit)), fig("Since", when(p.opened_at))] : fig("Position", "none", "dim"),
-        b.regime && REGIMES[b.regime.word] ? fig("Market", [REGIMES[b.regime.word], h("div", {class: "tiny dim"}, "since " + (b.regime.earlier ? "before " : "") + when(b.regime.since_ms))]) : null),
-      b.last_signal ? h("div", {class: "note"}, signalPill(b.last_signal.signal), " ", b.last_signal.reasoning, b.why_no_trade ? h("div", {class: "small"}, "No trade: " + b.why_no_trade) : null) : b.why_no_trade ? h("p", {class: "note"}, b.why_no_trade) : null,
-      b.problems.slice(-3).map(x => h("p", {class: "note small " + (x.level === "WARNING" ? "warn" : "bad")}, when(x.wall_ms) + "  " + x.text))]);
+        p ? [fig("Position", p.side + " " + quantity(p.quantity)), fig("Entry", price(p.entry_price)), fig(p.price_stale ? "Last known price" : "Price", price(p.price), p.price_stale ? "warn" : ""), fig("Open profit", signed(p.profit) + " " + (b.quote || "") + (isNum(p.profit_pct) ? " (" + percent(p.profit_pct) + ")" : ""), tone(p.profit)), fig("Stop", price(p.stop_loss)), fig("Target", price(p.take_profit)), fig("Since", moment(p.opened_at))] : fig("Position", "none", "dim"),
+        b.regime && REGIMES[b.regime.word] ? fig("Market", [REGIMES[b.regime.word], h("div", {class: "tiny dim"}, "since " + (b.regime.earlier ? "before " : ""), moment(b.regime.since_ms))]) : null),
+      b.last_signal ? h("div", {class: "note"}, signalPill(b.last_signal.signal), " ", b.last_signal.reasoning, whyNot(b) ? h("div", {class: "small"}, "No trade: " + whyNot(b)) : null) : b.why_no_trade ? h("p", {class: "note"}, b.why_no_trade) : null,
+      b.problems.slice(-3).map(x => h("p", {class: "note small " + (x.level === "WARNING" ? "warn" : "bad")}, moment(x.wall_ms), "  " + x.text))]);
     this.tick();
   }
   tick() { const b = find(this.id); if (b && this.count) this.count.textContent = failing ? "" : countdown(b); }
@@ -1684,10 +1733,10 @@ class Detail {
     if (!d) return;
     const q = d.bot.quote || "";
     cell(this.pane, [this.tab, d[this.tab]], () => ({
-      trades: () => table(["#", "#Entry", "Opened", "#Exit", "Closed", "#Quantity", "#Profit", "Why it closed"].map((t, i) => i ? t : "No."), d.trades, t => [td(t.trade), td(price(t.entry_price), "num"), td(when(t.entry_at), "nowrap"), td(t.open ? "open" : price(t.exit_price), "num"), td(t.open ? "–" : when(t.exit_at), "nowrap"), td(quantity(t.quantity), "num"), td(t.open ? "–" : signed(t.profit) + " " + (t.quote || q) + " (" + percent(t.profit_pct) + ")", "num nowrap " + tone(t.profit)), td((t.exit_reason || "").replaceAll("_", " "))], "No trades yet. A trade appears here when the bot has bought."),
-      fills: () => table(["Time", "Side", "#Price", "#Quantity", "#Amount", "#Fee", "Role", "Trade"], d.fills, f => [td(when(f.time_ms), "nowrap"), td(f.side, f.side === "BUY" ? "good strong" : "bad strong"), td(price(f.price), "num"), td(quantity(f.quantity), "num"), td(amount(f.quote) + " " + (f.quote_asset || q), "num nowrap"), td(quantity(f.fee) + " " + (f.fee_asset || ""), "num nowrap"), td((f.tag || f.role || "").replaceAll("_", " ")), td(f.trade)], "No fills yet."),
-      orders: () => table(["Time", "Side", "Kind", "State", "#Quantity", "#Price", "#Stop", "Role", "Client id"], d.orders, o => [td(when(o.created_at), "nowrap"), td(o.side, o.side === "BUY" ? "good strong" : "bad strong"), td(o.kind || "–"), td(o.status === "SENDING" ? "outcome unknown" : (o.status || "").toLowerCase().replaceAll("_", " "), o.open ? "strong" : "dim"), td(quantity(o.quantity), "num"), td(price(o.price), "num"), td(isNum(o.stop_price) ? price(o.stop_price) : "–", "num"), td((o.tag || o.role || "").replaceAll("_", " ")), td(o.client_id || "", "mono tiny")], "No orders yet."),
-      decisions: () => table(["Time", "Signal", "Reasoning", "Action", "Why not", "#Price"], d.decisions, x => [td(when(x.market_ms), "nowrap"), td(signalPill(x.signal || "–")), td(x.reasoning || "", "reason"), td(x.action || ""), td(x.why_not || "", "reason dim"), td(price(x.price), "num")], "No decisions yet. The bot writes one at each check."),
+      trades: () => table(["#", "#Entry", "Opened", "#Exit", "Closed", "#Quantity", "#Profit", "Why it closed"].map((t, i) => i ? t : "No."), d.trades, t => [td(t.trade), td(price(t.entry_price), "num"), td(moment(t.entry_at), "nowrap"), td(t.open ? "open" : price(t.exit_price), "num"), td(t.open ? "–" : moment(t.exit_at), "nowrap"), td(quantity(t.quantity), "num"), td(t.open ? "–" : signed(t.profit) + " " + (t.quote || q) + " (" + percent(t.profit_pct) + ")", "num nowrap " + tone(t.profit)), td((t.exit_reason || "").replaceAll("_", " "))], "No trades yet. A trade appears here when the bot has bought."),
+      fills: () => table(["Time", "Side", "#Price", "#Quantity", "#Amount", "#Fee", "Role", "Trade"], d.fills, f => [td(moment(f.time_ms), "nowrap"), td(f.side, f.side === "BUY" ? "good strong" : "bad strong"), td(price(f.price), "num"), td(quantity(f.quantity), "num"), td(amount(f.quote) + " " + (f.quote_asset || q), "num nowrap"), td(quantity(f.fee) + " " + (f.fee_asset || ""), "num nowrap"), td((f.tag || f.role || "").replaceAll("_", " ")), td(f.trade)], "No fills yet."),
+      orders: () => table(["Time", "Side", "Kind", "State", "#Quantity", "#Price", "#Stop", "Role", "Client id"], d.orders, o => [td(moment(o.created_at), "nowrap"), td(o.side, o.side === "BUY" ? "good strong" : "bad strong"), td(o.kind || "–"), td(o.status === "SENDING" ? "outcome unknown" : (o.status || "").toLowerCase().replaceAll("_", " "), o.open ? "strong" : "dim"), td(quantity(o.quantity), "num"), td(price(o.price), "num"), td(isNum(o.stop_price) ? price(o.stop_price) : "–", "num"), td((o.tag || o.role || "").replaceAll("_", " ")), td(o.client_id || "", "mono tiny")], "No orders yet."),
+      decisions: () => table(["Time", "Signal", "Reasoning", "Action", "Why not", "#Price"], d.decisions, x => [td(moment(x.market_ms), "nowrap"), td(signalPill(x.signal || "–")), td(x.reasoning || "", "reason"), td(x.action || ""), td(x.why_not || "", "reason dim"), td(price(x.price), "num")], "No decisions yet. The bot writes one at each check."),
     })[this.tab]());
   }
   equity() {
@@ -1698,7 +1747,7 @@ class Detail {
     if (points.length < 2 || !window.Chart) return;
     if (this.plot) this.plot.destroy();
     const up = points[points.length - 1].value >= points[0].value, color = css(up ? "--good" : "--bad");
-    this.plot = new Chart(this.canvas, {type: "line", data: {labels: points.map(p => when(p.at)), datasets: [{data: points.map(p => p.value), borderColor: color, backgroundColor: color + "22", fill: true, tension: 0.15, pointRadius: points.length > 40 ? 0 : 2.5, borderWidth: 2}]},
+    this.plot = new Chart(this.canvas, {type: "line", data: {labels: points.map(p => when(p.at)), datasets: [{data: points.map(p => p.value), borderColor: color, backgroundColor: color + "22", fill: true, pointRadius: points.length > 40 ? 0 : 2.5, borderWidth: 2}]},
       options: {responsive: true, maintainAspectRatio: false, animation: false, interaction: {mode: "index", intersect: false}, plugins: {legend: {display: false}, tooltip: {displayColors: false, callbacks: {label: c => amount(c.parsed.y) + " " + (this.data.bot.quote || "")}}},
         scales: {x: {ticks: {color: css("--dim"), maxTicksLimit: 4, maxRotation: 0, callback: function (v) { return this.getLabelForValue(v).slice(5, 16); }}, grid: {display: false}}, y: {position: "right", ticks: {color: css("--dim"), maxTicksLimit: 6}, grid: {color: css("--line")}}}, layout: {padding: {left: 14, right: 8, bottom: 10}}}});
   }
@@ -1715,6 +1764,9 @@ class Detail {
   }
   draw(c) {
     const L = LightweightCharts, theme = {layout: {background: {color: "transparent"}, textColor: css("--dim"), attributionLogo: false, fontFamily: "system-ui, sans-serif"}, grid: {vertLines: {color: css("--line")}, horzLines: {color: css("--line")}}, rightPriceScale: {borderVisible: false}, timeScale: {borderVisible: false, timeVisible: true, rightOffset: 4}, crosshair: {mode: 0}, localization: {locale: "en-GB"}};
+    // The library knows UTC only. One shift for all candles keeps them in order where clocks are changed; the crosshair tells each exactly.
+    const ahead = -new Date(c.candles.at(-1)[0]).getTimezoneOffset() * 60, place = ms => ms / 1000 + ahead;
+    theme.localization.timeFormatter = t => when((t - ahead) * 1000);
     const low = Math.min(...c.candles.map(x => x[3])), digits = low >= 1000 ? 2 : low >= 1 ? 4 : Math.min(10, 4 - Math.floor(Math.log10(low)));
     if (!this.chart) {
       this.chart = L.createChart(this.chartBox, {...theme, autoSize: true});
@@ -1723,9 +1775,9 @@ class Detail {
       this.prices = [];
     } else this.chart.applyOptions(theme);
     this.series.applyOptions({upColor: css("--good"), downColor: css("--bad"), borderVisible: false, wickUpColor: css("--good"), wickDownColor: css("--bad"), priceFormat: {type: "price", precision: digits, minMove: 10 ** -digits}});
-    this.series.setData(c.candles.map(x => ({time: x[0] / 1000, open: x[1], high: x[2], low: x[3], close: x[4]})));
+    this.series.setData(c.candles.map(x => ({time: place(x[0]), open: x[1], high: x[2], low: x[3], close: x[4]})));
     const times = c.candles.map(x => x[0]);
-    const at = ms => { let lo = 0, hi = times.length - 1; while (lo < hi) { const mid = (lo + hi + 1) >> 1; if (times[mid] <= ms) lo = mid; else hi = mid - 1; } return times[lo] / 1000; };
+    const at = ms => { let lo = 0, hi = times.length - 1; while (lo < hi) { const mid = (lo + hi + 1) >> 1; if (times[mid] <= ms) lo = mid; else hi = mid - 1; } return place(times[lo]); };
     const seen = new Map();
     for (const m of c.markers) { const k = at(m.at) + m.side + (m.tag || m.role); if (!seen.has(k)) seen.set(k, m); }
     this.marks.setMarkers([...seen.values()].map(m => ({time: at(m.at), position: m.side === "BUY" ? "belowBar" : "aboveBar", shape: m.side === "BUY" ? "arrowUp" : "arrowDown", color: css(m.side === "BUY" ? "--accent" : "--warn"), text: m.side === "BUY" ? "buy" : (m.tag || "sell").replaceAll("_", " ")})).sort((a, b) => a.time - b.time));
@@ -1783,8 +1835,8 @@ class Backtest {
   }
   // What is stored of the chosen market decides what the dates may be, and whether candles must be fetched.
   hints() {
-    const s = this.about.stored.find(x => x.venue === this.venue.value), day = ms => new Date(ms).toISOString().slice(0, 10);
-    $("bt-h-venue").textContent = !s ? "" : s.candles ? num(s.candles, 0, 0) + " candles of " + this.about.timeframe + ", " + day(s.from) + " to " + day(s.to) : "No " + this.about.timeframe + " candles of " + this.about.symbol + " are stored yet.";
+    const s = this.about.stored.find(x => x.venue === this.venue.value);
+    $("bt-h-venue").textContent = !s ? "" : s.candles ? num(s.candles, 0, 0) + " candles of " + this.about.timeframe + ", " + utcDay(s.from) + " to " + utcDay(s.to) : "No " + this.about.timeframe + " candles of " + this.about.symbol + " are stored yet.";
     $("bt-h-from").textContent = s && s.candles ? "Empty: all that is stored." : "Empty: the last " + this.about.defaults.days + " days.";
     $("bt-h-cash").textContent = (this.about.quote ? "in " + this.about.quote + "; " : "") + "the bot's amount is " + amount(this.about.defaults.cash);
     if (s) this.fetch.checked = !s.candles;
@@ -1825,7 +1877,7 @@ class Backtest {
     if (this.about) this.runs();
     if (this.plot) { this.plot.destroy(); this.plot = null; }
     this.shown = d;
-    const ask = d.asked, day = ms => isNum(ms) ? when(ms).slice(0, 10) : "", what = "No. " + d.run + ": " + ask.strategy + " on " + ask.symbol + " " + ask.timeframe + ", candles of " + marketWords(ask.venue) + (day(ask.from_ms) ? ", from " + day(ask.from_ms) : "") + (day(ask.to_ms) ? " until " + day(ask.to_ms) : "");
+    const ask = d.asked, day = ms => isNum(ms) ? utcDay(ms) : "", what = "No. " + d.run + ": " + ask.strategy + " on " + ask.symbol + " " + ask.timeframe + ", candles of " + marketWords(ask.venue) + (day(ask.from_ms) ? ", from " + day(ask.from_ms) : "") + (day(ask.to_ms) ? " until " + day(ask.to_ms) : "");
     const top = h("div", {class: "head"}, h("span", {class: "small dim grow"}, what), h("button", {class: "btn quiet" + (goes ? " danger" : " ghost"), type: "button", id: "bt-end", on: {click: () => this.end(d.run, goes)}}, goes ? "Cancel" : "Remove"));
     if (goes) {
       const share = isNum(d.part) ? d.part * 100 : 0, words = (PHASES[d.phase] || "Starting") + "…" + (share >= 1 ? " " + Math.round(share) + " %" : "") + (d.words ? " · " + d.words : "") + (isNum(d.left_s) ? " · about " + span(d.left_s) + " left" : "");
@@ -1850,7 +1902,7 @@ class Backtest {
       h("div", {class: "row"}, d.files.includes("report.html") ? link("report.html", "Full report", {target: "_blank", rel: "noopener noreferrer"}) : null, d.files.includes("trades.csv") ? link("trades.csv", "Trades as CSV", {download: ""}) : null, d.files.includes("result.json") ? link("result.json", "All as JSON", {download: ""}) : null),
       r.equity.length > 1 ? h("div", {class: "equity"}, canvas) : null,
       h("details", {}, h("summary", {}, "All figures"), h("table", {class: "bt-figures"}, h("tbody", {}, r.figures.map(([k, v]) => h("tr", {}, h("th", {scope: "row"}, k.trim()), td(v, "num")))))),
-      h("details", {}, h("summary", {}, "Trades (" + num(r.trades_total, 0, 0) + (r.trades_total > r.trades.length ? ", the last " + r.trades.length + " here" : "") + ")"), h("div", {class: "pane", tabIndex: 0, role: "group", "aria-label": "Trades of the backtest"}, table(["Opened", "#Entry", "Closed", "#Exit", "#Quantity", "#Profit", "Why it closed"], [...r.trades].reverse(), t => [td(when(t.entry_time), "nowrap"), td(price(t.entry_price), "num"), td(when(t.exit_time), "nowrap"), td(price(t.exit_price), "num"), td(quantity(t.quantity), "num"), td(signed(t.profit) + " (" + p(t.profit_pct, true) + ")", "num nowrap " + tone(t.profit)), td((t.exit_reason || "").replaceAll("_", " "))], "It made no trade."))));
+      h("details", {}, h("summary", {}, "Trades (" + num(r.trades_total, 0, 0) + (r.trades_total > r.trades.length ? ", the last " + r.trades.length + " here" : "") + ")"), h("div", {class: "pane", tabIndex: 0, role: "group", "aria-label": "Trades of the backtest"}, table(["Opened", "#Entry", "Closed", "#Exit", "#Quantity", "#Profit", "Why it closed"], [...r.trades].reverse(), t => [td(moment(t.entry_time), "nowrap"), td(price(t.entry_price), "num"), td(moment(t.exit_time), "nowrap"), td(price(t.exit_price), "num"), td(quantity(t.quantity), "num"), td(signed(t.profit) + " (" + p(t.profit_pct, true) + ")", "num nowrap " + tone(t.profit)), td((t.exit_reason || "").replaceAll("_", " "))], "It made no trade."))));
     if (r.equity.length > 1) this.chart(canvas, r, q);
   }
   again(ask) { const sent = {venue: ask.venue, cash: ask.cash, fee_pct: ask.fee_pct, slippage_pct: ask.slippage_pct, timing: ask.timing}; if (ask.protection) sent.protection = ask.protection; if (isNum(ask.from_ms)) sent.from = ask.from_ms; if (isNum(ask.to_ms)) sent.to = ask.to_ms; return sent; }
@@ -1875,11 +1927,14 @@ class Backtest {
 let over = null;
 const KILLS = {entries: "nothing is bought", flatten: "everything is sold, and nothing is bought", unknown: "it can't be read, so nothing is bought"};
 const stillOpen = () => (view ? view.bots : []).filter(b => b.position || b.state_error);
-const someone = x => { const told = [x.by ? "by " + x.by : "", isNum(x.wall_ms) && x.wall_ms ? when(x.wall_ms) + " UTC" : ""].filter(Boolean).join(", "); return told ? " (" + told + ")" : ""; };
+const someone = x => { const told = [x.by ? "by " + x.by : "", isNum(x.wall_ms) && x.wall_ms ? when(x.wall_ms) : ""].filter(Boolean).join(", "); return told ? " (" + told + ")" : ""; };
 function renderAlarms() {
   const k = view.kill || {level: "off"}, open = k.level === "flatten" ? stillOpen() : [];
   $("killed").hidden = k.level === "off";
   cell($("killed"), [k, open.length], () => k.level === "off" ? [] : ["The kill switch is on: " + KILLS[k.level] + someone(k) + "." + (k.problem ? " " + k.problem : "") + (k.level === "flatten" ? open.length ? " " + plural(open.length, "position is", "positions are") + " still open." : " Everything is flat." : ""), h("a", {href: "#yard"}, "Account & risk")]);
+  const bare = view.bots.filter(b => b.position && b.position.unwatched);
+  $("bare").hidden = !bare.length;
+  cell($("bare"), bare.map(b => [b.id, b.name]), () => bare.length ? ["Nobody watches the stop of " + plural(bare.length, "open position") + ":", bare.slice(0, 8).map((b, i) => [i ? ", " : " ", h("a", {href: "#bot/" + b.id}, b.name)]), bare.length > 8 ? " and " + (bare.length - 8) + " more" : "", ". Start the bots, or close the positions."] : []);
   const word = held();
   $("paused").hidden = !word;
   cell($("paused"), [word], () => word ? [word + ". No bot starts until it is lifted.", h("a", {href: "#yard"}, "Account & risk")] : []);
@@ -1992,7 +2047,7 @@ class Over {
   }
   drawAccount(mode) {
     const p = this.part(mode), d = p.data;
-    p.state.textContent = d ? "as of " + new Date(d.as_of).toISOString().slice(11, 19) : "";
+    p.state.textContent = d ? "as of " + new Date(d.as_of).toTimeString().slice(0, 8) : "";
     cell(p.note, [p.failed, d && d.error, d && d.holdings && d.holdings.unknown], () => [p.failed ? h("p", {class: "note warn"}, p.failed) : null, d && d.error ? h("p", {class: "note warn"}, "What the account holds can't be told: " + d.error) : null, d && d.holdings ? d.holdings.unknown.map(t => h("p", {class: "note bad"}, t)) : null]);
     if (!d) return;
     redraw(p.guards, d.guards, () => this.guards(mode, d.guards));
@@ -2006,7 +2061,7 @@ class Over {
     if (g.problem) return [h("h3", {}, "Guards"), h("p", {class: "note bad"}, g.problem + " Until then nothing is bought.")];
     const accounts = g.accounts, short = s => s.scope.split("/").slice(1).join("/").replace("main/", "");
     const level = (l, n) => isNum(n) ? quantity(n) + (l.count ? "" : " %") : "–";
-    const state = l => l.tripped ? [h("span", {class: "pill " + (l.tripped.level === "hard" ? "bad" : "warn"), title: l.tripped.text}, l.tripped.level === "hard" ? "tripped: sold" : "tripped: no entries"), h("div", {class: "tiny dim"}, l.tripped.text + " · since " + when(l.tripped.wall_ms) + " UTC")] : l.unknown ? h("span", {class: "warn small"}, l.unknown + "; nothing is bought until it can") : l.reached ? h("span", {class: "pill warn"}, "no entries now") : isNum(l.percent) && l.percent >= 80 ? h("span", {class: "pill warn plain"}, "near") : h("span", {class: "dim"}, "well below");
+    const state = l => l.tripped ? [h("span", {class: "pill " + (l.tripped.level === "hard" ? "bad" : "warn"), title: l.tripped.text}, l.tripped.level === "hard" ? "tripped: sold" : "tripped: no entries"), h("div", {class: "tiny dim"}, l.tripped.text + " · since ", moment(l.tripped.wall_ms))] : l.unknown ? h("span", {class: "warn small"}, l.unknown + "; nothing is bought until it can") : l.reached ? h("span", {class: "pill warn"}, "no entries now") : isNum(l.percent) && l.percent >= 80 ? h("span", {class: "pill warn plain"}, "near") : h("span", {class: "dim"}, "well below");
     const lines = s => s.lines.map(l => [s, l]);
     const grid = all => fold(["Limit", "Now", "No entries at", "All sold at", "State", ""], all, ([s, l]) => [
       td([h("div", {class: "strong"}, l.words[0].toUpperCase() + l.words.slice(1)), s.bot ? h("a", {href: "#bot/" + s.bot}, s.name) : accounts.length > 1 ? h("span", {class: "dim"}, short(s)) : null], "whole"),
@@ -2079,6 +2134,7 @@ class Over {
 }
 function route() {
   const m = /^#bot\/([1-9]\d{0,8})$/.exec(location.hash);
+  const from = detail && detail.id;
   if (detail) { detail.close(); detail = null; }
   if (over) { over.close(); over = null; }
   const one = Boolean(m), yard = location.hash === "#yard";
@@ -2086,7 +2142,11 @@ function route() {
   if (yard) { $("to-yard").setAttribute("aria-current", "page"); over = new Over(); over.draw(); scrollTo(0, 0); } else $("to-yard").removeAttribute("aria-current");
   document.title = "Botyard";
   if (one) { detail = new Detail(Number(m[1])); detail.head(); scrollTo(0, 0); }
-  if (view) poll();
+  if (!view) return;
+  // Whoever uses keyboard or screen reader goes on where the view begins, and comes back to the bot that was left.
+  const row = !one && !yard && rows.get(from);
+  (row && row.node.isConnected ? row.bot.querySelector("button") : $("main")).focus({preventScroll: !row});
+  poll();
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (detail && detail.data) { detail.equity(); detail.candles(); detail.back.paint(); } });
 addEventListener("hashchange", route);

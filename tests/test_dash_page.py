@@ -160,11 +160,81 @@ def test_stopping_a_bot_that_holds_coins_asks_first_and_deletion_too(shown: Show
     shown.click('button[aria-label="Stop BTC Bot"]')
     shown.click("#ask-yes")
     shown.wait("BTC Bot has been stopped.")
-    until(lambda: shown.one('button[aria-label="Delete BTC Bot"]').is_enabled())
+    until(lambda: shown.one('button[aria-label="Delete BTC Bot"]') is not None)
     shown.click('button[aria-label="Delete BTC Bot"]')
     shown.click("#ask-yes")
     shown.wait("can't be deleted while", "#toasts")  # its refusal is shown to the person
     assert len(shown.home.files.read_any("active_bots.json")) == 1
+
+
+def test_what_needs_a_person_stands_first_and_the_list_can_be_narrowed_to_it(shown: Shown) -> None:
+    for n in range(1, 8):
+        shown.keeper.pids[shown.home.record(name=f"Bot {n}", status="running")] = n
+        shown.home.status(n, pid=n)
+    shown.home.position(3, [fill(3, 1, 1, "BUY", "50000", "0.01")])
+    del shown.keeper.pids[3]
+    shown.open()
+    shown.wait("Nobody watches the stop of 1 open position: Bot 3", "#bare")
+    shown.wait("Attention 1", "#filter")
+    shown.click("#show-attention")
+    until(lambda: "Bot 3" in shown.text("#bots") and "Bot 1" not in shown.text("#bots"))
+    assert shown.driver.execute_script("return document.activeElement.id") == "show-attention", "the keyboard stays where it was"
+    shown.driver.refresh()
+    until(lambda: "Bot 3" in shown.text("#bots"))
+    assert "Bot 1" not in shown.text("#bots"), "a reload keeps what was chosen"
+    shown.keeper.pids[3] = 3
+    shown.wait("No bot is like that now.", "#nothing")
+    until(lambda: not shown.one("#bare").is_displayed())
+    shown.click("#show-open")
+    until(lambda: "Bot 3" in shown.text("#bots") and "Bot 1" not in shown.text("#bots"))
+    shown.driver.execute_script("sessionStorage.clear()")
+
+
+def test_times_are_the_readers_and_utc_is_told(shown: Shown) -> None:
+    bot = shown.home.record(status="running")
+    shown.home.status(bot, pid=7, last_check={"signal": "HOLD", "reasoning": "waits", "market_ms": 1_704_067_200_000})
+    shown.keeper.pids[bot] = 7
+    shown.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "America/St_Johns"})
+    try:
+        shown.open()
+        shown.wait("2023-12-31 20:30", "#bots")
+        assert shown.one("#bots time").get_attribute("title") == "2024-01-01 00:00 UTC"
+        assert "America/St Johns, now UTC−" in shown.text("#zone") and "limits and backtests are UTC" in shown.text("#zone")
+    finally:
+        shown.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
+
+
+def test_a_form_says_so_when_somebody_else_changed_its_field_meanwhile(shown: Shown) -> None:
+    bot = shown.home.record(limits={"trades_per_day": {"soft": 3}})
+    registry = shown.app.extensions["board"].registry
+    shown.open()
+    shown.click('button[aria-label="Edit BTC Bot"]')
+    until(lambda: bool(shown.one("#f-strategy").get_attribute("value")))
+    registry.update(bot, {"limits": {"trades_per_day": {"soft": 9}}, "name": "Renamed"})
+    shown.type("#l-trades_per_day-soft", "4")
+    shown.click("#save")
+    shown.wait("changed by somebody else meanwhile", "#e-limits")
+    assert registry.bot(bot)["limits"] == {"trades_per_day": {"soft": 9}}
+    shown.click("#cancel")
+    until(lambda: shown.one('button[aria-label="Edit Renamed"]') is not None)
+    shown.click('button[aria-label="Edit Renamed"]')
+    until(lambda: bool(shown.one("#f-strategy").get_attribute("value")))
+    shown.type("#l-trades_per_day-soft", "4")
+    shown.click("#save")
+    shown.wait("Saved.", "#toasts")
+    assert registry.bot(bot)["limits"] == {"trades_per_day": {"soft": 4}}
+
+
+def test_the_keyboard_goes_into_a_bots_page_and_comes_back_to_its_row(shown: Shown) -> None:
+    shown.home.record(name="First")
+    shown.home.record(name="Second")
+    shown.open()
+    shown.wait("Second")
+    shown.driver.execute_script("document.querySelectorAll('#bots .name')[1].focus()")
+    shown.driver.switch_to.active_element.send_keys("\n")
+    until(lambda: shown.driver.execute_script("return document.activeElement.id") == "main")
+    shown.driver.back()
+    until(lambda: shown.driver.switch_to.active_element.text == "Second")
 
 
 def test_a_bots_own_page_has_chart_curve_trades_and_a_log_that_goes_on(shown: Shown) -> None:
@@ -217,12 +287,15 @@ def test_a_broken_list_of_bots_is_told_on_the_page(shown: Shown) -> None:
     assert shown.text("#link") == "no connection"
 
 
-@pytest.mark.parametrize("width", [1400, 420])
+@pytest.mark.parametrize("width", [1400, 1024, 420])
 def test_nothing_sticks_out_of_the_window(shown: Shown, width: int) -> None:
     bot = shown.home.record(name="W" * 60, status="running")
     shown.home.position(bot, [fill(bot, 1, 1, "BUY", "50000", "0.01")])
     shown.home.status(bot, pid=7, last_check={"reasoning": "x" * 400})
     shown.keeper.pids[bot] = 7
+    crashed = shown.home.record(name="WWW", status="running")  # it has the most buttons
+    shown.home.position(crashed, [fill(crashed, 1, 1, "BUY", "50000", "0.01")])
+    shown.home.status(crashed, pid=8)
     shown.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500})
     try:
         for path in ("/", f"/#bot/{bot}"):

@@ -75,6 +75,24 @@ def test_a_position_of_a_stopped_bot_takes_the_exchanges_price_and_is_called_unw
     assert overview(app)["bots"][0]["position"]["profit"] == Decimal("1.05")
 
 
+def test_a_position_that_a_guard_watches_is_not_called_unwatched(yard: Home) -> None:
+    bot = yard.record(status="running")
+    yard.position(bot, [fill(bot, 1, 1, "BUY", "50000", "0.01")])
+    yard.status(bot, pid=7, guard=True)
+    row = overview(app_of(yard, {bot: 7}))["bots"][0]
+    assert row["guarded"] and not row["position"]["unwatched"] and "unwatched" not in row["attention"]
+
+
+def test_attention_names_why_a_person_should_look_the_weightiest_first(yard: Home) -> None:
+    well, bare, torn = yard.record(status="running"), yard.record(status="running"), yard.record()
+    for bot in (well, bare):
+        yard.status(bot, pid=7)
+    yard.position(bare, [fill(bare, 1, 1, "BUY", "50000", "0.01")])
+    yard.files.path(f"bot_{torn}_position.json").write_text("{")
+    rows = overview(app_of(yard, {well: 7}))["bots"]
+    assert [r["attention"] for r in rows] == [[], ["unwatched", "crashed"], ["unreadable", "errors"]]
+
+
 def test_numbers_are_exact_in_the_answers_text(yard: Home) -> None:
     bot = yard.record(amount="0.1")
     yard.position(bot, totals=Totals(Decimal("0.30000000000000004"), 3, 1, 2))

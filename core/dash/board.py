@@ -51,7 +51,6 @@ class Board:
         self.watch = Watch(files, supervisor)
         self.standing = Standing(files)
         self.backtests = Backtests(files, settings)
-        self.see_flatten_through: Callable[[], None] = lambda: None  # the page's process sets it: it starts and ends processes
         self.lock = threading.Lock()
         self._records: list[dict[str, Any]] = []
         self._records_signature: Signature = None
@@ -129,12 +128,14 @@ class Board:
             state,
             found,
             running=pid is not None and not found["guarded"],
+            watched=pid is not None,
             now_wall_ms=now,
             quote=lines.quote_of(record, state.position, lambda _m, s: desk.quote(s) if desk else None),
             price_now=desk.price(symbol) if desk else None,
             last_decision=None if told and told.get("last_check") else self.watch.last_decision(record["id"]),
         )
         row["guards"] = self.standing.trips(row, told.get("market_ms") if told else None)
+        row["attention"] = lines.attention(row)
         return row
 
     def _wish(self, rows: list[dict[str, Any]]) -> None:

@@ -45,6 +45,7 @@ def row(
     health: Mapping[str, Any],
     *,
     running: bool,
+    watched: bool,
     now_wall_ms: int,
     quote: str | None,
     price_now: tuple[Decimal, int] | None = None,
@@ -52,8 +53,8 @@ def row(
 ) -> dict[str, Any]:
     """One bot of `/api/overview`.
 
-    `price_now` is the exchange's last price with its wall time, used where the bot's
-    own heartbeat is too old to be called current.
+    `watched`: it runs, be it as a guard only. `price_now` is the exchange's last price with
+    its wall time, used where the bot's own heartbeat is too old to be called current.
     """
     position, status = state.position or {}, state.status or {}
     totals = position.get("totals") or {}
@@ -86,7 +87,7 @@ def row(
         "trades": trades,
         "wins": wins,
         "win_rate": pct(Decimal(wins), Decimal(trades)) if trades else None,
-        "position": _position(position, status, running, now_wall_ms, price_now),
+        "position": _position(position, status, watched, now_wall_ms, price_now),
         "dust": amount(position.get("dust")),
         "last_signal": _signal(last),
         "why_no_trade": _why_not(last, running, exit_word, state.error, why),
@@ -167,7 +168,7 @@ def _why_not(last: Mapping[str, Any], running: bool, exit_word: Mapping[str, Any
 
 
 def _position(
-    position: Mapping[str, Any], status: Mapping[str, Any], running: bool, now_wall_ms: int, price_now: tuple[Decimal, int] | None
+    position: Mapping[str, Any], status: Mapping[str, Any], watched: bool, now_wall_ms: int, price_now: tuple[Decimal, int] | None
 ) -> dict[str, Any] | None:
     side = position.get("position")
     if not side:
@@ -205,9 +206,23 @@ def _position(
         "value": neat(quantity * price) if price is not None else None,
         "opened_at": position.get("opened_ms") or position.get("timestamp"),
         "protection": protection,
-        # Nobody looks after it: the bot is not running and the exchange holds no stop.
-        "unwatched": not running and (protection != "exchange" or state.exposed(position)),
+        # Nobody looks after it: neither bot nor guard is running, and the exchange holds no stop.
+        "unwatched": not watched and (protection != "exchange" or state.exposed(position)),
     }
+
+
+def attention(row: Mapping[str, Any]) -> list[str]:
+    """Why a person should look at this bot, the weightiest first; empty where all is well. `row` is the overview's."""
+    position = row["position"]
+    reasons = {
+        "unwatched": position is not None and position["unwatched"],
+        "unreadable": row["state_error"] is not None,
+        "missing": row["missing"] is not None,
+        str(row["status"]): row["status"] in ("crashed", "stuck"),
+        "guard": bool(row["guards"]),
+        "errors": row["errors"] > 0,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 def totals(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
