@@ -336,7 +336,7 @@ def test_page_and_command_line_reach_a_bot_that_runs_as_a_process(running: proce
         done = yard_py("levels", "1", "--take-profit", "none", "--json")
         assert done.returncode == 0 and loads(done.stdout)["outcome"] == "done" and running.position()["take_profit"] is None, done
         refused = yard_py("levels", "1", "--stop-loss", str(entry * 2))
-        assert refused.returncode == 1 and "below the price" in refused.stderr
+        assert refused.returncode == 3 and "below the price" in refused.stderr
         assert yard_py("skip", "1", "--entries", "0").returncode == 0 and running.position()["skip_entries"] == 0
         assert ask(app, "/api/reconcile")[1]["agree"] is True
         bot.terminate()
@@ -344,10 +344,10 @@ def test_page_and_command_line_reach_a_bot_that_runs_as_a_process(running: proce
         half = floor_to(D(str(running.position()["quantity"])) / 2, D("0.00001"))
         gone = requests.post(running.url + "/paper/accounts/paper/withdraw", json={"asset": "BTC", "amount": str(half)}, timeout=patience(5))
         assert gone.status_code == 200, gone.text
-        assert yard_py("skip", "1").returncode == 1
+        assert yard_py("skip", "1").returncode == 3
         mended = yard_py("mend", "1", "book", "--json")
         assert mended.returncode == 0 and "without a sale" in loads(mended.stdout)["text"], mended
-        assert yard_py("mend", "1", "book").returncode == 1
+        assert yard_py("mend", "1", "book").returncode == 3
         closed = yard_py("mend", "1", "close")
         assert closed.returncode == 0 and "yours again" in closed.stdout and running.position()["position"] is None, closed
         assert ask(app, "/api/reconcile")[1]["agree"] is True

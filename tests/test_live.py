@@ -76,7 +76,7 @@ def test_the_word_makes_a_bot_live_and_it_really_trades_while_its_hand_made_twin
         assert live.bot(bot_id, name).wait(patience(20)) == 2
         assert f"python3 utils/yard.py live {bot_id}" in live.home.status(bot_id)["exit"]["reason"]
         code, said = live.run("utils/yard.py", "start", str(bot_id))
-        assert code == 1 and "was not agreed to by a person" in said
+        assert code == 2 and "was not agreed to by a person" in said
     assert live.home.status(1)["exit"] is None
 
 
@@ -88,10 +88,10 @@ def test_without_the_word_or_with_a_failed_check_nothing_changes(live: Live) -> 
         ((), "give --confirm LIVE"),
     ):
         code, said = live.run("utils/yard.py", "live", "1", *argv)
-        assert code == 1 and words in said, said
+        assert code == 2 and words in said, said
     live.restrict(enableWithdrawals=True)
     code, said = live.run("utils/yard.py", "live", "1", "--confirm", "LIVE")
-    assert code == 1 and "Turn withdrawals off" in said
+    assert code == 2 and "Turn withdrawals off" in said
     assert {k: v for k, v in live.record().items() if v is not None} == before
     assert not (live.home.path / "data/yard.lock").exists(), "no yard was started for it"
 
@@ -102,7 +102,7 @@ def test_keys_that_may_withdraw_end_an_idle_bot_with_code_5_and_keep_it_from_bei
     assert live.bot().wait(patience(20)) == 5
     assert "may withdraw" in live.home.status()["exit"]["reason"]
     code, said = live.run("utils/yard.py", "start", "1")
-    assert code == 1 and "Turn withdrawals off" in said
+    assert code == 2 and "Turn withdrawals off" in said
     assert live.record()["status"] == "stopped"
 
 

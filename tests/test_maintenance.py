@@ -298,7 +298,7 @@ def test_the_command_turns_it_on_and_off_and_tells_how_it_stands(y: Yardful) -> 
     told = json.loads(yard_py(y, "maintenance", "status", "--json").stdout)
     assert (told["success"], told["maintenance"]["on"], [u["bot"] for u in told["unwatched"]]) == (True, True, [1])
     refused = yard_py(y, "start", "1")
-    assert refused.returncode == 1
+    assert refused.returncode == 3
     assert "maintenance mode is on" in refused.stderr
     assert yard_py(y, "maintenance", "off", "--json").returncode == 0
     assert not maintenance.read(y.files).on

@@ -17,7 +17,7 @@ import pytest
 from core import notify
 from core.config import ROOT
 from core.errors import AlreadyRunning, Conflict, InputError, StateError
-from core.fleet import control, locks
+from core.fleet import control, locks, maintenance
 from core.fleet.policy import BY_HAND_AFTER_S, MOST_STARTS, Watch, pause_s
 from core.fleet.processes import Handle, exists
 from core.fleet.screen import ScreenSupervisor
@@ -445,6 +445,23 @@ def test_a_start_a_restart_and_a_stop_leave_what_is_wanted_and_who_did_it(with_y
     assert acts == [("alice", "start", "done"), ("bob", "start", "AlreadyRunning"), ("alice", "restart", "done"), ("alice", "stop", "done")]
 
 
+def test_start_all_starts_every_bot_those_with_a_position_first_and_goes_on_past_one_that_may_not(with_yard: Yardful) -> None:
+    y = with_yard
+    y.bots("First", "Second", "Third", "Fourth")
+    y.position(3)
+    y.registry.update(2, {"mode": "testnet"})
+    fourth = control.start_bot(y.files, y.settings, 4, "alice", y.supervisor)
+    said: list[str] = []
+    done = control.start_all(y.files, y.settings, "alice", y.supervisor, progress=said.append)["bots"]
+    assert list(done) == [3, 1, 2, 4], "those with something open come first"
+    assert [(i, b["started"], b["error"] is None) for i, b in done.items()] == [(3, True, True), (1, True, True), (2, False, False), (4, False, True)]
+    assert "testnet" in done[2]["error"] and done[4]["pid"] == fourth and len(said) == 4
+    assert {b["id"]: b["status"] for b in y.registry.bots()} == {1: "running", 2: "stopped", 3: "running", 4: "running"}
+    maintenance.enter(y.files, y.supervisor, "alice", "disk", lambda text: None)
+    with pytest.raises(Conflict, match="maintenance mode is on"):
+        control.start_all(y.files, y.settings, "alice", y.supervisor)
+
+
 def test_a_start_that_fails_says_why_and_a_mode_that_is_not_allowed_is_not_even_wanted(with_yard: Yardful) -> None:
     y = with_yard
     y.bots("BTC Bot")
@@ -612,7 +629,7 @@ def test_the_command_lists_shows_logs_and_answers_with_stable_exit_codes(with_ya
     assert command(y, "logs", "1", "-n", "5").stdout.endswith("🤖 STARTING BOT: BTC Bot 🤖\n")
     again = command(y, "start", "1", "--json")
     assert (again.returncode, json.loads(again.stdout)["success"]) == (3, False)
-    for arguments, code in ((("stop", "9"), 1), (("close", "2"), 1), (("stop",), 2), (("start", "x"), 2), (("dance",), 2)):
+    for arguments, code in ((("stop", "9"), 2), (("close", "2"), 3), (("stop",), 2), (("start", "x"), 2), (("dance",), 2)):
         done = command(y, *arguments)
         assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     stopped = command(y, "stop", "--all")

@@ -20,10 +20,12 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from core import commandline as words
 from core import config
 from core.bot.commands import CHOICES, MOST_SKIPPED
 from core.clock import wall_ms
-from core.errors import AlreadyRunning, BotyardError, Conflict, InputError, SettingsError
+from core.commandline import CODES
+from core.errors import Conflict, InputError
 from core.fleet import control, maintenance, preflight, records
 from core.fleet.health import health, stuck_bound_ms
 from core.fleet.records import number
@@ -31,37 +33,39 @@ from core.fleet.registry import Registry
 from core.model import plain
 from core.storage import Files, dumps, installation
 
-OK, FAILED, USAGE, RUNNING = 0, 1, 2, 3
+OK, FAILED = words.DONE, words.FOUND
 UNSAID: Any = object()  # not given, where null means something
-CODES = "exit codes: 0 done, 1 it failed (the message says why), 2 wrong arguments or settings, 3 it is already running"
 
 
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="yard.py", description=__doc__, epilog=CODES)
-    common = argparse.ArgumentParser(add_help=False)
+    main = words.Parser(prog="yard.py", description=__doc__, epilog=CODES)
+    common = words.Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="answer as one JSON object")
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", parents=[common], help="every bot and how it fares", epilog=CODES)
+    start = commands.add_parser("start", parents=[common], help="start a bot, or with --all every bot; the yard with it, where it isn't running", epilog=CODES)
+    which = start.add_mutually_exclusive_group(required=True)
+    which.add_argument("bot", type=words.bot_id, nargs="?", metavar="N", help="the bot's number")
+    which.add_argument("--all", action="store_true", help="every bot of the list, one after the other, those with a position first")
     for name, text in (
-        ("start", "start a bot; the yard with it, where it isn't running"),
         ("restart", "stop a bot and start it again"),
         ("close", "have a bot sell its position now; a stopped one is started for that alone"),
     ):
         one = commands.add_parser(name, parents=[common], help=text, epilog=CODES)
-        one.add_argument("bot", type=_bot_id, metavar="N", help="the bot's number")
+        one.add_argument("bot", type=words.bot_id, metavar="N", help="the bot's number")
     _by_hand(commands, common)
     live = commands.add_parser("live", parents=[common], help="let a bot trade with real money, once every check has passed", epilog=CODES)
-    live.add_argument("bot", type=_bot_id, metavar="N", help="the bot's number")
+    live.add_argument("bot", type=words.bot_id, metavar="N", help="the bot's number")
     live.add_argument("--confirm", metavar="WORD", help="LIVE, for scripts; without it the word is asked for")
     stop = commands.add_parser("stop", parents=[common], help="stop a bot, or with --all every bot, the yard and the paper exchange", epilog=CODES)
     which = stop.add_mutually_exclusive_group(required=True)
-    which.add_argument("bot", type=_bot_id, nargs="?", metavar="N", help="the bot's number")
+    which.add_argument("bot", type=words.bot_id, nargs="?", metavar="N", help="the bot's number")
     which.add_argument("--all", action="store_true", help="every bot, then the yard, then the paper exchange")
     rest = commands.add_parser("maintenance", parents=[common], help="stop every bot and let none start, until it is turned off", epilog=CODES)
     rest.add_argument("mode", choices=("on", "off", "status"), help="on: all bots stop; off: those that are wanted start again")
     rest.add_argument("--note", default="", metavar="TEXT", help="what it is for; shown wherever a start is refused")
     logs = commands.add_parser("logs", parents=[common], help="the end of a bot's log", epilog=CODES)
-    logs.add_argument("bot", type=_bot_id, metavar="N", help="the bot's number")
+    logs.add_argument("bot", type=words.bot_id, metavar="N", help="the bot's number")
     logs.add_argument("-f", "--follow", action="store_true", help="go on showing new lines until Ctrl-C")
     logs.add_argument("-n", "--lines", type=_lines, default=50, metavar="COUNT", help="how many lines (50)")
     return main
@@ -72,7 +76,7 @@ def _by_hand(commands: Any, common: argparse.ArgumentParser) -> None:
 
     def one(name: str, text: str) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = commands.add_parser(name, parents=[common], help=text, epilog=CODES)
-        made.add_argument("bot", type=_bot_id, metavar="N", help="the bot's number")
+        made.add_argument("bot", type=words.bot_id, metavar="N", help="the bot's number")
         return made
 
     levels = one("levels", "move the stop loss or the target of its open position")
@@ -104,12 +108,6 @@ def _target(text: str) -> Decimal | None:
 def _entries(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text[:8]) > MOST_SKIPPED:
         raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a whole number from 0 to {MOST_SKIPPED}")
-    return int(text)
-
-
-def _bot_id(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:10]) <= 999_999:
-        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a bot's number, from 1")
     return int(text)
 
 
@@ -203,7 +201,7 @@ def show_log(files: Files, settings: config.Settings, arguments: argparse.Namesp
             time.sleep(0.5)
             lines, cursor = keeper.read_log(arguments.bot, cursor)
     except (KeyboardInterrupt, BrokenPipeError):
-        return OK
+        return OK  # that is how following ends
 
 
 def act(files: Files, settings: config.Settings, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -288,6 +286,20 @@ def mend_stopped(files: Files, settings: config.Settings, bot: int, choice: str,
     return books.mend_stopped(files, exchange, bot, choice, by)
 
 
+def start_everything(files: Files, settings: config.Settings, as_json: bool) -> int:
+    """Start every bot of the list that doesn't run; 1 where one could not be started."""
+    say = None if as_json else lambda text: print(_cell(text), flush=True)
+    done = control.start_all(files, settings, f"yard.py ({_user()})", progress=say)
+    failed = [i for i, b in done["bots"].items() if b["error"]]
+    if as_json:
+        print(dumps({"success": not failed, **done}))
+    elif not done["bots"]:
+        print("there is no bot to start: make one on the page")
+    elif failed:
+        print(f"yard.py: {len(failed)} of {len(done['bots'])} bots could not be started: {', '.join(map(str, failed))}", file=sys.stderr)
+    return FAILED if failed else OK
+
+
 def stop_everything(files: Files, settings: config.Settings, as_json: bool) -> int:
     done = control.stop_all(files, settings, f"yard.py ({_user()})", everything=True, progress=None if as_json else lambda text: print(text, flush=True))
     units = [done[u] for u in ("yard", "paper") if done[u] is not True]
@@ -329,23 +341,23 @@ def _user() -> str:
 
 def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)  # exits with 2 itself
-    try:
-        settings = config.load()
-        files = Files(settings.home)
-        if arguments.command == "list":
-            return show_list(files, settings, arguments.json)
-        if arguments.command == "logs":
-            return show_log(files, settings, arguments)
-        if arguments.command == "maintenance":
-            return see_to_maintenance(files, settings, arguments)
-        if arguments.command == "stop" and arguments.all:
-            return stop_everything(files, settings, arguments.json)
-        done = act(files, settings, arguments)
-    except (BotyardError, OSError) as e:
-        if arguments.json:
-            print(dumps({"success": False, "error": str(e)}))
-        print(f"yard.py: {e}", file=sys.stderr)
-        return USAGE if isinstance(e, SettingsError) else RUNNING if isinstance(e, AlreadyRunning) else FAILED
+    return words.guarded("yard.py", arguments.json, lambda: work(arguments))
+
+
+def work(arguments: argparse.Namespace) -> int:
+    settings = config.load()
+    files = Files(settings.home)
+    if arguments.command == "list":
+        return show_list(files, settings, arguments.json)
+    if arguments.command == "logs":
+        return show_log(files, settings, arguments)
+    if arguments.command == "maintenance":
+        return see_to_maintenance(files, settings, arguments)
+    if arguments.command == "stop" and arguments.all:
+        return stop_everything(files, settings, arguments.json)
+    if arguments.command == "start" and arguments.all:
+        return start_everything(files, settings, arguments.json)
+    done = act(files, settings, arguments)
     said = done.pop("said")
     if arguments.command in ("levels", "skip", "adopt", "mend"):
         done["text"] = said
