@@ -339,4 +339,4 @@ def served(app: Any, port: int) -> Iterator[str]:
 
 def until(true: Callable[[], bool], seconds: float = 10) -> None:
     """Wait for something that another thread does; AssertionError when it never happens."""
-    patience.until(true, "what did not happen", seconds)
+    patience.until(true, "what did not happen", seconds, 0.03)  # a browser that is asked all the time has none left to draw

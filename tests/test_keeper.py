@@ -79,17 +79,17 @@ def test_a_stopped_bots_pair_stays_while_it_rests_and_is_booked_within_5_seconds
     y.bot(2, symbol="ETHUSDT", status="stopped")
     y.begin()
     y.holds(1)
-    told = y.status()["unprotected_ms"]
+    told = until(lambda: y.status().get("unprotected_ms"), "the bot's word on its protection")
     print(f"without a stop for {told['last']} ms")
     assert 0 <= told["last"] <= told["max"] < 15_000
-    assert "PROTECTED after" in y.log()
+    until(lambda: "PROTECTED after" in y.log(), "its word in the log")
     control.stop_bot(y.files, y.settings, 1, "a test", y.supervisor)
     held = y.position()
     assert y.yard is not None and y.yard.keeper is not None
     keep: Any = until(lambda: y.yard.keeper.keeps.get(("paper", "main")), "the keeper")  # type: ignore[union-attr]
     before = until(lambda: keep.looked_wall_ms, "a look")
     until(lambda: keep.looked_wall_ms > before + 4000, "two looks")
-    assert keep.problem == ""
+    until(lambda: keep.problem == "", "a look without a problem")
     assert (y.supervisor.running(), y.position()) == ({}, held)  # untouched, and nobody was run for it
     y.fall()
     began = time.monotonic()

@@ -86,12 +86,13 @@ def test_a_program_that_can_not_even_begin_is_told_in_its_own_words(yard: Yardfu
 
 def test_a_bot_that_never_takes_its_lock_is_ended_again(yard: Yardful) -> None:
     (bot,) = yard.bots("BTC Bot")
-    yard.how(1, hang=True)
+    bots_own, wait_s = yard.supervisor.argv, yard.supervisor.start_wait_s
+    yard.supervisor.argv = lambda record, guard: ["sh", "-c", "trap '' TERM HUP; echo I hang >&2; exec sleep 600"]
     yard.supervisor.start_wait_s = 1
     with pytest.raises(StartFailed, match="not running within 1 s and was ended: I hang"):
         yard.supervisor.start(bot)
     assert yard.sessions() == []
-    yard.how(1)
+    yard.supervisor.argv, yard.supervisor.start_wait_s = bots_own, wait_s
     assert yard.supervisor.start(bot)
 
 
