@@ -195,6 +195,26 @@ def test_a_stop_limit_that_the_open_jumps_over_is_sold_by_the_bot_after_two_look
     assert trade.exit_time == jump + 2000, "the look at the open sees it, the check two seconds later acts"
 
 
+def test_a_check_at_the_instant_of_a_look_sees_what_the_look_left() -> None:
+    """The open that reaches the target is also when the candle before is decided on: the bot sells, then buys again."""
+    bars = bars_of([*flat(100, 5), *flat(106, 4)])
+    times = bars.open_ms.tolist()
+    said = Written({times[1]: 1, times[4]: 1})
+    for extra in (None, 1000):  # the second asks each candle: it must make no difference
+        plan = Plan(D(1000), protection="bot", cooldown_checks=0, time_stop_candles=extra)
+        trades = run(config(plan), bars, said).trades
+        assert [(t.entry_time, t.exit_time, t.exit_reason) for t in trades] == [(times[2], times[5], "take_profit"), (times[5], times[8], "end")]
+
+
+def test_a_time_stop_longer_than_the_strategy_s_window_fires_all_the_same() -> None:
+    bars = bars_of(flat(100, 170))
+    times = bars.open_ms.tolist()
+    for interval, due in ((None, 152), (300, 153)):  # an entry two seconds into a candle doesn't count that candle
+        plan = Plan(D(1000), time_stop_candles=150)
+        trades = run(config(plan, check_interval_s=interval, kline_limit=20), bars, Written({times[1]: 1})).trades
+        assert [((t.exit_time - times[0]) // (5 * MINUTE), t.exit_reason) for t in trades] == [(due, "time_stop")]
+
+
 def test_bots_on_one_account_share_its_money_and_those_with_one_each_do_not() -> None:
     eth = Symbol("ETHUSDT", "ETH", "USDT", True, FREE, frozenset(TYPES))
     btc = replace(BTC, rules=FREE)

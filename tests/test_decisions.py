@@ -103,6 +103,14 @@ def test_a_candle_from_before_the_entry_moves_nothing() -> None:
     assert decisions.moved_stop(held(), plan, RULES, candles("200", first=0)) is None
 
 
+def test_a_trailing_stop_without_an_activation_stands_though_the_price_only_fell() -> None:
+    """It was at the entry's own price once: without a stop loss nothing else would ever sell."""
+    plan = replace(PLAN, trailing_stop_pct=D(1), stop_loss_pct=None)
+    position = replace(held(), stop_loss=None)
+    assert decisions.moved_stop(position, plan, RULES, candles("99.5")) == D("99.00")
+    assert decisions.moved_stop(position, replace(plan, trailing_activation_pct=D(1)), RULES, candles("99.5")) is None
+
+
 def test_break_even_covers_the_fees() -> None:
     plan = replace(PLAN, break_even_pct=D(3))
     assert decisions.moved_stop(held(), plan, RULES, candles("102.9")) is None
@@ -122,6 +130,12 @@ def test_the_time_stop_counts_closed_candles_since_the_entry() -> None:
     plan = replace(PLAN, time_stop_candles=3)
     assert decisions.timed_out(held(), plan, candles("100", "100")).intents == ()
     assert decisions.timed_out(held(), plan, candles("100", "100", "100")).intents[-1].tag == "time_stop"
+
+
+def test_the_time_stop_counts_candles_before_the_window_by_time() -> None:
+    plan, rows = replace(PLAN, time_stop_candles=5), candles("100", "100", "100", first=1 + 2 * 60_000)
+    assert decisions.timed_out(held(), plan, rows).intents[-1].tag == "time_stop"
+    assert decisions.timed_out(held(), plan, rows[:2]).intents == ()
 
 
 def test_only_a_stop_out_cools_down() -> None:

@@ -195,6 +195,8 @@ class Driver:
             player.look_now()
             if player.beyond or player.position is not before:
                 self._dirty_since = ms
+                if _after(self._at, ms - 1) == ms:
+                    self._check = ms  # a bot looks, then checks: this check sees what the look left
         if ms == self._check:
             player.check_at(ms)
             self._dirty_since = ms

@@ -225,7 +225,8 @@ def moved_stop(position: Position, plan: Plan, rules: Rules, rows: Sequence[Klin
     """A better stop for the open position after these closed candles, None where it stays.
 
     Trailing and break-even move on closed candles only, those that opened after the entry,
-    and only in the position's favour."""
+    and only in the position's favour. The entry's own price counts as reached: without an
+    activation a trailing stop stands from the first candle on, also where there is no stop loss."""
     entry, opened = position.entry_price, position.opened_ms
     if entry is None or opened is None or position.direction is None or not (plan.trailing_stop_pct or plan.break_even_pct):
         return None
@@ -233,7 +234,7 @@ def moved_stop(position: Position, plan: Plan, rules: Rules, rows: Sequence[Klin
     since = [r for r in rows if int(r[0]) >= opened]
     if not since:
         return None
-    best = max(Decimal(str(r[2])) for r in since) if long else min(Decimal(str(r[3])) for r in since)
+    best = max(entry, *(Decimal(str(r[2])) for r in since)) if long else min(entry, *(Decimal(str(r[3])) for r in since))
     gain = (best / entry - 1) * 100 if long else (1 - best / entry) * 100
     found = []
     if plan.trailing_stop_pct and gain >= (plan.trailing_activation_pct or ZERO):
@@ -248,10 +249,15 @@ def moved_stop(position: Position, plan: Plan, rules: Rules, rows: Sequence[Klin
 
 
 def timed_out(position: Position, plan: Plan, rows: Sequence[KlineRow]) -> Decision:
-    """Out after `time_stop_candles` closed candles, counted from the first that opened after the entry."""
+    """Out after `time_stop_candles` closed candles, counted from the first that opened after the entry.
+
+    Where the entry lies before the first of `rows` (a strategy's window may be shorter than the time
+    stop), the candles in between are counted by time, those of an outage among them."""
     if position.direction is None or position.opened_ms is None or not plan.time_stop_candles:
         return Decision()
     held = sum(1 for r in rows if int(r[0]) >= position.opened_ms)
+    if rows and (before := int(rows[0][0]) - position.opened_ms) > 0:
+        held += before // (int(rows[0][6]) - int(rows[0][0]) + 1)
     if held < plan.time_stop_candles:
         return Decision()
     return leave(position, "time_stop", f"{held} candles are over since the entry")
