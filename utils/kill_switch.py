@@ -91,7 +91,11 @@ def main(argv: list[str]) -> int:
             return flatten(files, settings, by, given.wait, given.json)
         return status(files, settings, given.json)
     except (BotyardError, OSError) as e:
-        print(f"The kill switch could not be used: {e}", file=sys.stderr)
+        why = f"{e.filename or settings.home}: {e.strerror}" if isinstance(e, OSError) and e.strerror else str(e)
+        text = f"The kill switch could not be used, and stands as it stood ({why}). Mend that (free some space, the rights), then press it again."
+        if given.json:
+            print(dumps({"success": False, "error": text}))
+        print(text, file=sys.stderr)
         return FAILED
 
 
