@@ -184,7 +184,7 @@ def test_the_books_add_up_after_kills_in_the_middle_of_everything(home):
             for t in threads:
                 t.start()
             before = len(done)
-            until(lambda at=before: len(done) >= at + 100)
+            until(lambda at=before: len(done) >= at + 60)
             server.process.kill()
             for t in threads:
                 t.join(patience(20))
