@@ -31,14 +31,13 @@ class _LeftBehind(BaseException):
 class Bounded:
     """One piece of work in a thread of its own. `value` and `error` are known once `finish` has answered "".
 
-    `file`: whose lines count as the file's own. `bound_s`: seconds for them; its imports have three times as long."""
+    `file`: whose lines count as the file's own. `bound_s`: seconds for them; its imports have LOADING_S."""
 
     def __init__(self, work: Callable[[], Any], file: str, bound_s: float | None = None):
         self.value: Any = None
         self.error: BaseException | None = None
         self._work, self._file = work, file
         self._bound_s = BOUND_S if bound_s is None else bound_s
-        self._loading_s = self._bound_s * (LOADING_S / BOUND_S)
         self._step_s = min(STEP_S, self._bound_s / 4)
         self._own = self._loading = 0.0  # seconds seen so far
         self._looked = 0.0
@@ -76,7 +75,7 @@ class Bounded:
 
     def finish(self) -> str:
         """Wait until it ends or its bound is over: "" or why it was left behind."""
-        self.wait(self._bound_s + self._loading_s)
+        self.wait(self._bound_s + LOADING_S)
         with self._lock:
             if self._over:
                 return ""
@@ -84,14 +83,14 @@ class Bounded:
             line, loading = self._stands()
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(_LeftBehind))
         where = f"line {line} still " + ("waits for what it imports" if loading else "runs") if line else "it still runs"
-        seconds = self._loading_s if loading else self._bound_s
+        seconds = LOADING_S if loading else self._bound_s
         return (
             f"it doesn't end its import: {where} after {seconds:g} s. A strategy's file only defines its class: "
             f"take loops, sleeps and requests out of what runs at import, then save it"
         )
 
     def _spent(self) -> bool:
-        return self._own >= self._bound_s or self._loading >= self._loading_s
+        return self._own >= self._bound_s or self._loading >= LOADING_S
 
     def _look(self) -> None:
         now = time.monotonic()

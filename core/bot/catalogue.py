@@ -188,6 +188,8 @@ class _Survey(threading.Thread):
         seen = self.seen
         told = sorted({t["key"]: t for t in reversed(list(seen.told.values()))}.values(), key=lambda t: str(t["key"]))
         reading = {Path(p).name: "it is still being read: it has not ended its import yet" for p in list(seen.begun)}
+        if not reading:
+            reading = {"strategies": "they are still being read; ask again in a moment"}
         return {"strategies": told, "broken": {**{Path(p).name: why for p, why in list(seen.broken.items())}, **reading}}
 
     def run(self) -> None:

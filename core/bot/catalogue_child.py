@@ -58,8 +58,11 @@ def main(fd: int) -> None:
     def tell(line: dict[str, Any]) -> None:
         text = simplejson.dumps(line, use_decimal=True, ignore_nan=True, default=str).encode() + b"\n"
         with lock:
-            while text:
-                text = text[os.write(fd, text) :]
+            try:
+                while text:
+                    text = text[os.write(fd, text) :]
+            except OSError:
+                os._exit(1)  # nobody listens any more
 
     over = threading.Event()
 
