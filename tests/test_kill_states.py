@@ -90,6 +90,18 @@ def test_a_broken_list_keeps_no_running_bot_from_selling_and_what_it_keeps_is_to
     until(lambda: held(home, 1) == [], "bot 1 to sell by itself", patience(20))
 
 
+def test_bots_that_run_without_a_record_are_sold_too_dead_or_hanging(home: Home) -> None:
+    children = with_positions(home, 2)
+    Files(home.path).write_json("active_bots.json", [])
+    os.kill(children[0].pid, signal.SIGSTOP)
+    children[1].kill()
+    children[1].wait()
+    pressed = press(home)
+    told, _ = pressed.communicate(timeout=patience(70))
+    assert pressed.returncode == 0 and [len(sales(home, n)) for n in (1, 2)] == [1, 1], told
+    wallet_is_the_books(home)
+
+
 def test_a_position_that_can_not_be_read_is_told_and_nobody_is_ended_for_it(home: Home) -> None:
     child = with_positions(home, 1)[0]
     os.kill(child.pid, signal.SIGSTOP)

@@ -27,7 +27,6 @@ from core.config import Settings
 from core.errors import BotyardError, StateError
 from core.fleet import control, kill, locks, maintenance, records, state
 from core.fleet.processes import is_stopped
-from core.fleet.registry import Registry
 from core.fleet.supervisor import Supervisor
 from core.fleet.yard import read_status as read_yard_status
 from core.model import Event
@@ -235,7 +234,7 @@ class Flattening:
                     return self._tell_problem(course, f"it hangs ({hung}), and is not ended, because no guard could take its place: {problem}")
                 self._step(course, f"it hangs ({hung}): it is ended")
                 self.keeper.stop(bot_id, by=f"the kill switch ({self.by}): it hung", timeout_s=END_S, at_once=is_stopped(pid))
-                kill.start_guard(self.files, self.settings, self.keeper, Registry(self.files).bot(bot_id))
+                kill.start_guard(self.files, self.settings, self.keeper, kill.record_for(self.files, bot_id))
             self._step(course, f"a guard took its place{f' (process {now})' if (now := self.keeper.pid(bot_id)) else ''}")
             self.post(f"{course.name} (bot {bot_id}) hung while the kill switch sold everything ({hung}): it was ended, and a guard sells.")
         except (BotyardError, OSError) as e:
@@ -249,7 +248,7 @@ class Flattening:
         if mode.on:
             return mode.why
         try:
-            problem = records.mode_problem(Registry(self.files).bot(bot_id), self.settings.trading_mode, guard=True)
+            problem = records.mode_problem(kill.record_for(self.files, bot_id), self.settings.trading_mode, guard=True)
             if problem:
                 return problem
             self._probe()

@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
 
 from core import notify
 from core.account import guard_files
 from core.clock import wall_ms
 from core.config import Settings
-from core.errors import AlreadyRunning, BotyardError, InputError, StateError
+from core.errors import AlreadyRunning, BotyardError, InputError, NotFound, StateError
 from core.fleet import control, locks, records, state
 from core.fleet.audit import audit
 from core.fleet.processes import Handle, handles_signal
@@ -112,7 +113,7 @@ def send_guard(files: Files, settings: Settings, keeper: Supervisor, bot_id: int
 
     `wait_s`: how long somebody else may be at this bot."""
     try:
-        record = Registry(files).bot(bot_id)
+        record = record_for(files, bot_id)
         problem = records.mode_problem(record, settings.trading_mode, guard=True)
         if problem:
             return problem
@@ -122,6 +123,22 @@ def send_guard(files: Files, settings: Settings, keeper: Supervisor, bot_id: int
     except (BotyardError, OSError) as e:
         return str(e)
     return ""
+
+
+def record_for(files: Files, bot_id: int) -> dict[str, Any]:
+    """What a guard of this bot is started with: its record, or, for a paper bot that runs without one, what its position file tells.
+
+    Raises StateError, and NotFound where even that is too little."""
+    try:
+        return Registry(files).bot(bot_id)
+    except NotFound:
+        position = state.read_position(files, bot_id) or {}
+        venue, strategy, symbol = position.get("venue"), position.get("strategy"), position.get("symbol")
+        if not isinstance(venue, Mapping) or venue.get("mode") != "paper" or not isinstance(strategy, Mapping) or not symbol:
+            raise
+        amount = Decimal(str(position.get("initial_investment") or 1))  # a guard buys nothing: any amount above 0 will do
+        what = {"id": bot_id, "name": f"Bot {bot_id}", "symbol": str(symbol), "strategy": str(strategy.get("key") or "none")}
+        return {**what, "trade_amount": max(amount, Decimal(1)), "mode": "paper", "account": venue.get("account") or "main", "status": "stopped"}
 
 
 def start_guard(files: Files, settings: Settings, keeper: Supervisor, record: Mapping[str, Any]) -> None:
