@@ -37,8 +37,9 @@ from strategies.bounded import BOUND_S
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 30.0  # until the process gives its first sign of life
 SILENCE_S = 3.0  # between two, at least; else the bound itself
-PATIENCE_S = 5.0  # that who asks waits for a new answer before it gets the last one, or what is known so far
+PATIENCE_S = 5.0  # that who asks waits for a new answer before it gets what is known so far
 RETRY_S = 60.0
+STILL = "it is still being read: its import has not ended yet; ask again in a moment"
 KEPT = 200  # answers about single strategies
 
 Signature = tuple[tuple[str, int, int, int], ...]
@@ -56,8 +57,8 @@ class Catalogue:
         self._built: dict[tuple[Signature, str, str], dict[str, Any]] = {}
 
     def told(self) -> dict[str, Any]:
-        """`{"strategies": [...], "broken": {file: reason}}`. While a new answer is in the making it is the
-        last one, or what is known of it so far; `broken` then names the files that are still being read."""
+        """`{"strategies": [...], "broken": {file: reason}, "reading": [file, ...]}`. While a new answer is in the
+        making it is what is known of it so far; `reading`, and `broken` too, then name the files that are still being read."""
         now = self._signature()
         with self._lock:
             known = self._known
@@ -187,16 +188,15 @@ class _Survey(threading.Thread):
         """What is known while it goes on; of two files with one key only the end of it tells whose it is."""
         seen = self.seen
         told = sorted({t["key"]: t for t in reversed(list(seen.told.values()))}.values(), key=lambda t: str(t["key"]))
-        reading = {Path(p).name: "it is still being read: it has not ended its import yet" for p in list(seen.begun)}
-        if not reading:
-            reading = {"strategies": "they are still being read; ask again in a moment"}
-        return {"strategies": told, "broken": {**{Path(p).name: why for p, why in list(seen.broken.items())}, **reading}}
+        reading = sorted(Path(p).name for p in list(seen.begun)) or ["strategies"]
+        broken = {Path(p).name: why for p, why in list(seen.broken.items())}
+        return {"strategies": told, "broken": {**broken, **dict.fromkeys(reading, STILL)}, "reading": reading}
 
     def run(self) -> None:
         owner = self.owner
         try:
             found = owner._ask({}, self.seen)
-            self.found = {"strategies": found["strategies"], "broken": found["broken"]}
+            self.found = {"strategies": found["strategies"], "broken": found["broken"], "reading": []}
         except StrategyError as e:
             self.problem = str(e)
         with owner._lock:

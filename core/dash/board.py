@@ -224,17 +224,19 @@ class Board:
     # --- strategies and symbols --------------------------------------------------------
 
     def strategies(self) -> dict[str, Any]:
-        """`{"strategies": [...], "broken": {file: reason}}`; their files are executed in another process, and again when they change."""
+        """`{"strategies": [...], "broken": {file: reason}, "reading": [file, ...]}`; their files are executed in another process, and again when they change."""
         try:
             return self.catalogue.told()
         except StrategyError as e:
-            return {"strategies": [], "broken": {"strategies": str(e)}}
+            return {"strategies": [], "broken": {"strategies": str(e)}, "reading": []}
 
     def strategy(self, key: str) -> dict[str, Any]:
-        for described in self.strategies()["strategies"]:
+        found = self.strategies()
+        for described in found["strategies"]:
             if described["key"] == key:
                 return dict(described)
-        raise InputError(f"strategy: there is no {key[:60]!r}; known are {', '.join(s['key'] for s in self.strategies()['strategies']) or 'none'}")
+        reading = f" (still being read, ask again in a moment: {', '.join(found['reading'])})" if found["reading"] else ""
+        raise InputError(f"strategy: there is no {key[:60]!r}; known are {', '.join(s['key'] for s in found['strategies']) or 'none'}{reading}")
 
     def search(self, query: str, mode: str | None) -> list[dict[str, Any]]:
         """Symbols whose name or coin begins with or holds the text, the best first, at most 50."""
