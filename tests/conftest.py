@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 import toy
@@ -38,6 +39,9 @@ def _quick_folder() -> None:
 
 
 ROOM = 3 << 30
+# A slow machine fails no property, and every run tries the same examples.
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 os.fsync = _handed_over
 _quick_folder()
 for _name in (*config.names(), "BOTYARD_HOME"):

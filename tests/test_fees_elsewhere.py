@@ -142,7 +142,7 @@ def some_fills(draw: st.DrawFn) -> tuple[Fill, ...]:
 
 
 @given(some_fills())
-@proof(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@proof(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 def test_the_books_are_the_same_with_and_without_the_worth_of_a_fee(tmp_path_factory: pytest.TempPathFactory, fills: tuple[Fill, ...]) -> None:
     told = []
     for kept in (fills, tuple(replace(f, fee_quote=None) for f in fills)):

@@ -220,7 +220,7 @@ STEPS = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @hypothesis_given(count=st.integers(2, 4), steps=STEPS)
 def test_in_any_sequence_of_trades_and_sales_by_hand_every_bot_keeps_its_own(
     tmp_path_factory: pytest.TempPathFactory, count: int, steps: list[tuple[int, str, int]]

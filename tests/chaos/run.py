@@ -20,7 +20,7 @@ from chaos.house import BY, HTTP_TIMEOUT_S, House
 from chaos.mix import Mix
 from chaos.plan import Act
 from chaos.truth import Truth
-from chaos.watch import Watch
+from chaos.watch import SLOWER, Watch
 from core.errors import BotyardError
 from core.fleet import control, state
 from core.model import floor_to
@@ -296,11 +296,11 @@ class Run:
         return True
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
-        answer = requests.post(self.house.paper_url + path, json=body, timeout=5)
+        answer = requests.post(self.house.paper_url + path, json=body, timeout=5 * SLOWER)
         assert answer.status_code == 200, answer.text
 
     def _until(self, ask: Callable[[], Any], seconds: float, what: str | Callable[[], str]) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * SLOWER
         while not ask():
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited {seconds:g} s for {what if isinstance(what, str) else what()}")
