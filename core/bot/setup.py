@@ -70,11 +70,11 @@ def stop_loss_of(record: Mapping[str, Any], settings: Settings, strategies: Path
     A strategy that can't be built declares nothing here: whoever builds it tells why."""
     if record.get("stop_loss_pct") is not None:
         return Decimal(str(record["stop_loss_pct"]))
-    from strategies import registry
+    from core.bot import catalogue  # page and yard ask here, never a bot
 
     found = None
     with contextlib.suppress(StrategyError, InputError):
-        found = registry.load(strategies).build(str(record["strategy"]), record.get("params") or {}).percent("stop_loss_pct")
+        found = catalogue.of(strategies).build(str(record["strategy"]), record.get("params") or {})["stop_loss_pct"]
     return settings.stop_loss_pct if found is None else found
 
 

@@ -224,7 +224,7 @@ class Board:
     # --- strategies and symbols --------------------------------------------------------
 
     def strategies(self) -> dict[str, Any]:
-        """`{"strategies": [...], "broken": {file: reason}, "reading": [file, ...]}`; their files are executed in another process, and again when they change."""
+        """`{"strategies": [...], "broken": {file: reason}, "reading": [file, ...]}`; executed in another process, again when they change."""
         try:
             return self.catalogue.told()
         except StrategyError as e:
