@@ -3,6 +3,7 @@ the middle of an order, just buying, holding adopted coins, given up, without a 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,9 @@ import pytest
 import requests
 
 from core.account import guard_files
+from core.fleet import kill, reserve
 from core.storage import Files
+from fleet_help import yardful
 from kill_help import command, held, killable, records, sales, start, wallet_is_the_books, with_positions
 from patience import patience
 from processes import ROOT, Home, free_port, until
@@ -158,3 +161,32 @@ def test_adopted_coins_are_sold_with_the_rest(home: Home) -> None:
     until(lambda: held(home, 1) == [1], "the coins to be the bot's", patience(20))
     done = command(home, "kill_switch", "--flatten", "--yes", "--wait", str(patience(40)))
     assert done.returncode == 0 and held(home, 1) == [] and len(sales(home, 1)) == 1, done.stdout
+
+
+class FullDisk(Files):
+    """A home on a disk that takes no file while the space put by for a flatten is not given back."""
+
+    def write_json(self, name: str, value: Any, **how: Any) -> None:
+        if self.exists(reserve.RESERVE):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path(name)))
+        super().write_json(name, value, **how)
+
+
+def test_a_full_disk_gives_back_what_was_put_by_so_that_the_switch_can_be_pulled(tmp_path: Path) -> None:
+    with yardful(tmp_path / "home") as y:
+        assert reserve.keep(y.files) and y.files.path(reserve.RESERVE).stat().st_size == reserve.RESERVE_BYTES
+        full = FullDisk(y.files.home)
+        kill.pull(full, y.settings, "flatten", "a test", y.supervisor, guards=False)
+        assert (kill.read(y.files) or {})["what"] == "flatten" and not y.files.exists(reserve.RESERVE)
+        kill.lift(y.files, y.settings, "a test", y.supervisor)
+        assert y.files.exists(reserve.RESERVE), "put by anew for the next time"
+
+
+def test_a_disk_that_is_still_full_then_says_so_and_nothing_has_happened(tmp_path: Path) -> None:
+    with yardful(tmp_path / "home") as y:
+        full = FullDisk(y.files.home)
+        full.path("data").mkdir(exist_ok=True)
+        full.path(reserve.RESERVE).mkdir()  # it can't be given back
+        with pytest.raises(OSError, match="No space"):
+            kill.pull(full, y.settings, "flatten", "a test", y.supervisor, guards=False)
+        assert kill.read(y.files) is None

@@ -20,6 +20,7 @@ import time  # noqa: E402
 
 from core import config  # noqa: E402
 from core.errors import EXIT_ALREADY_RUNNING, EXIT_BAD_ARGUMENTS, EXIT_OK, AlreadyRunning, SettingsError  # noqa: E402
+from core.fleet import reserve  # noqa: E402
 from core.fleet.control import make_supervisor  # noqa: E402
 from core.fleet.messages import make_outbox  # noqa: E402
 from core.fleet.supervisor import YARD_LOCK, Supervisor  # noqa: E402
@@ -57,6 +58,7 @@ def run(files: Files, settings: config.Settings, supervisor: Supervisor, **optio
     set_up_log(files, settings.log_level)
     log = logging.getLogger("botyard.yard")
     log.info("the yard of %s begins", files.home)
+    reserve.keep(files)
     options.setdefault("outbox", make_outbox(files, settings, supervisor))
     options.setdefault("keeper", True)
     Yard(files, settings, supervisor, **options).run(stop)  # type: ignore[arg-type]

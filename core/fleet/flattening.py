@@ -25,7 +25,7 @@ from core import notify
 from core.clock import wall_ms
 from core.config import Settings
 from core.errors import BotyardError, StateError
-from core.fleet import control, kill, locks, maintenance, records, state
+from core.fleet import control, kill, locks, maintenance, records, reserve, state
 from core.fleet.processes import is_stopped
 from core.fleet.supervisor import Supervisor
 from core.fleet.yard import read_status as read_yard_status
@@ -164,6 +164,8 @@ class Flattening:
                 course.flat_s = None
                 self._progress(course, s, own, pid)
                 self._act(course, s, pid, hung)
+        if any(c.open for c in self.courses.values()) and reserve.full(self.files) and reserve.give_back(self.files):
+            self._say(f"the disk is full: {reserve.RESERVE_BYTES >> 20} MB that were put by for this are free now")
         self._look_at_yard()
 
     def _waiting(self) -> bool:

@@ -23,7 +23,7 @@ from core.account import guard_files
 from core.clock import wall_ms
 from core.config import Settings
 from core.errors import AlreadyRunning, BotyardError, InputError, NotFound, StateError
-from core.fleet import control, locks, records, state
+from core.fleet import control, locks, records, reserve, state
 from core.fleet.audit import audit
 from core.fleet.processes import Handle, handles_signal
 from core.fleet.registry import Registry
@@ -53,7 +53,12 @@ def pull(
     `begin` is called for a flatten once the switch is written; without `guards` stopped bots are left to it.
     Raises InputError (no such way), OSError when the switch can't be written: nothing has happened then."""
     keeper = supervisor or control.make_supervisor(files, settings)
-    guard_files.write_kill(files, what, by, wall_ms())
+    try:
+        guard_files.write_kill(files, what, by, wall_ms())
+    except OSError:
+        if not reserve.give_back(files):
+            raise
+        guard_files.write_kill(files, what, by, wall_ms())
     answer: dict[str, Any] = {"what": what, "woken": wake_all(files, keeper), "guards": [], "errors": {}}
     if what == "flatten" and begin is not None:
         begin()
@@ -67,6 +72,7 @@ def pull(
 def lift(files: Files, settings: Settings, by: str, supervisor: Supervisor | None = None) -> None:
     """Lift the switch; bots buy again when their strategies say so and no guard has tripped. OSError: it is still on."""
     guard_files.write_kill(files, None, by, wall_ms())
+    reserve.keep(files)
     wake_all(files, supervisor or control.make_supervisor(files, settings))
     _tell(files, by, f"The kill switch was lifted by {by}: bots may buy again.", "warning", {"what": None})
 
