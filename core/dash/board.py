@@ -51,6 +51,7 @@ class Board:
         self.watch = Watch(files, supervisor)
         self.standing = Standing(files)
         self.backtests = Backtests(files, settings)
+        self.see_flatten_through: Callable[[], None] = lambda: None  # the page's process sets it: it starts and ends processes
         self.lock = threading.Lock()
         self._records: list[dict[str, Any]] = []
         self._records_signature: Signature = None
