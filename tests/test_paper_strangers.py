@@ -123,6 +123,13 @@ def test_an_amount_that_is_no_plain_number_moves_no_money(hands, amount):
     assert hands.owns() == {"USDT": (D(10000), D(0))}
 
 
+def test_an_account_never_holds_more_than_its_sums_can_tell_exactly(hands):
+    deposit = {"asset": "BTC", "amount": "999999999999999.99999999"}
+    assert hands.paper("POST", "accounts/paper/deposit", deposit)["balances"][0]["free"] == "999999999999999.99999999"
+    assert "more than" in hands.paper("POST", "accounts/paper/deposit", {"asset": "BTC", "amount": 1})[2]
+    assert hands.owns()["BTC"] == (D("999999999999999.99999999"), D(0))
+
+
 def test_half_a_surrogate_pair_is_refused_and_leaves_no_fault_behind(hands):
     body = b'{"method": "GET", "path": "/api/v3/ping", "fault": "error", "params": {"msg": "\\ud800"}}'
     answer = hands.raw("POST", "/paper/faults", body=body)

@@ -15,7 +15,7 @@ from core.errors import InputError, NotFound
 from core.market.fees import floor8
 from core.model import ZERO
 from core.paper.jsonio import check_keys, number
-from core.paper.store import Account, Store
+from core.paper.store import Account, Holding, Store
 from core.paper.wire import pad8
 
 DEFAULT_RATE = Decimal("0.001")
@@ -109,6 +109,9 @@ class Accounts:
 
     def deposit(self, name: str, value: dict[str, Any], now: int) -> Account:
         account, asset, amount = self._transfer(name, value)
+        held = account.balances.get(asset) or Holding()
+        if held.free + held.locked + amount > Decimal(MAX_AMOUNT):  # sums stay far from where a Decimal would round
+            raise InputError(f"amount: the account would hold more than {MAX_AMOUNT} {asset}; less would be right")
         account.holding(asset).free += amount
         self._store.put_transfer(name, asset, amount, now)
         self.changed(account, {asset}, now)
