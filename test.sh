@@ -47,7 +47,7 @@ say "mypy ..."
 say "pytest ..."
 # pytest speaks last, so that its closing line is the last one.
 if [ -n "$failed" ]; then say "botyard: failed so far:$failed"; fi
-# Much of it waits for real processes, so that two workers are worth it on any machine; more would
-# starve the browser and the bots that they start. A person's own -n comes after, and counts.
-.venv/bin/python -m pytest -q -n 2 --dist worksteal "$@" || exit $?
+# Much of it waits for real processes, so that three workers are worth it on two cores; many more would
+# only wait for each other and for the browsers and bots that they start. A person's own -n comes after, and counts.
+.venv/bin/python -m pytest -q -n 3 --dist worksteal "$@" || exit $?
 [ -z "$failed" ]

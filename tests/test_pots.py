@@ -78,7 +78,7 @@ def shown(world: World, registry: Registry, bot_id: int = 1) -> dict[str, Any]:
     """The overview's row."""
     record = registry.bot(bot_id)
     state = BotState(position=world.files.read_json(position.name(bot_id), schema=1))
-    return row(record, state, {"status": "stopped"}, running=False, now_wall_ms=0, quote="USDT")
+    return row(record, state, {"status": "stopped"}, running=False, watched=False, now_wall_ms=0, quote="USDT")
 
 
 def audited(world: World) -> list[dict[str, Any]]:
