@@ -40,21 +40,21 @@ def matrix(*arguments: str) -> dict[str, Any]:
     return figures
 
 
-@pytest.mark.timeout(3600 if WHOLE else 120)
+@pytest.mark.timeout(3600 if WHOLE else 280)
 def test_a_sigkill_at_any_point_with_any_outcome_leaves_books_position_stop_and_profit_right() -> None:
     figures = matrix(*(("--each", "1") if WHOLE else ("--each", "3", "--of", "20")), "--seed", "3")
     assert figures["runs"] >= 20
     assert figures["killed"] >= figures["passes"] - figures["runs"] >= 50, "each pass but the last of a run is a death by SIGKILL"
 
 
-@pytest.mark.timeout(3600 if WHOLE else 120)
+@pytest.mark.timeout(3600 if WHOLE else 280)
 @pytest.mark.parametrize("cut", ["lost", "torn", "mixed"])
 def test_a_power_cut_at_any_call_to_the_disk_leaves_them_right_too(cut: str) -> None:
     which = ("--of", "1") if WHOLE else ("--of", "60", "--scenario", "entry", "--scenario", "cycle in parts")
     assert matrix("--cut", cut, *which)["passes"] >= 35
 
 
-@pytest.mark.timeout(3600 if WHOLE else 120)
+@pytest.mark.timeout(3600 if WHOLE else 280)
 def test_a_second_death_in_the_life_that_mends_changes_nothing() -> None:
     assert matrix("--second", "40", *(("--each", "1") if WHOLE else ("--each", "6", "--of", "20")), "--seed", "5")["killed"] >= 40
 
