@@ -204,6 +204,28 @@ def test_too_few_candles_and_named_series_are_refused_with_the_reason() -> None:
         ask(honesty.lookahead, Fearful)
 
 
+class SinceTheStart(Cross):
+    """Compares with a mean since the first row it was handed: honest, and still another in a bot."""
+
+    key = "since_the_start"
+
+    def signals(self, candles: pd.DataFrame) -> np.ndarray:
+        mean = candles["close"].expanding().mean()
+        return (candles["close"] > mean).astype(int).to_numpy() - (candles["close"] < mean).astype(int).to_numpy()
+
+
+@pytest.mark.parametrize("cls", [Tomorrow, Average, Sorted, SinceTheStart])
+def test_every_backtest_says_where_a_bot_would_have_heard_something_else(cls: type[Strategy]) -> None:
+    (told,) = honesty.doubts(prepared(cls()))
+    assert "A BOT WOULD NOT TRADE LIKE THIS" in told and "the last 100 candles" in told and "--check-warmup" in told
+
+
+@pytest.mark.parametrize("build", [Cross, KeepsNothing, Counter, lambda: PlainStrategy(Plain)])
+def test_no_backtest_doubts_what_a_bot_would_hear_just_so(build: Callable[[], Strategy]) -> None:
+    assert honesty.doubts(prepared(build())) == ()
+    assert honesty.doubts(prepared(build(), BARS.cut(0, 50))) == ()
+
+
 @pytest.mark.parametrize("key", registry.load().keys())
 def test_every_shipped_strategy_is_honest(key: str) -> None:
     entry = registry.load()[key]

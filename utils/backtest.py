@@ -70,10 +70,11 @@ def work(given: argparse.Namespace) -> int:
     prepared = prepare.prepare(wanted)
     if given.check_lookahead or given.check_warmup:
         return _honesty(given, wanted, prepared)
-    from core.backtest import engine, metrics, report
+    from core.backtest import engine, honesty, metrics, report
 
     progress = words.Progress("backtesting")
     result = engine.run(prepared.config, prepared.bars, prepared.strategy, prepared.finer, progress=progress)
+    result = replace(result, warnings=(*result.warnings, *honesty.doubts(prepared)))
     progress.done()
     figures = metrics.of(result, prepared.bars)
     notes = report.notes(result, prepared.bars)
@@ -102,7 +103,7 @@ def work(given: argparse.Namespace) -> int:
 
 def _several(given: argparse.Namespace, wanted: prepare.Wanted) -> int:
     """The same on each of several symbols, and what it comes to together."""
-    from core.backtest import metrics, report, several
+    from core.backtest import honesty, metrics, report, several
     from core.storage import dumps
 
     names = [name for name in wanted.symbol.split(",") if name]
@@ -112,7 +113,7 @@ def _several(given: argparse.Namespace, wanted: prepare.Wanted) -> int:
         raise InputError(f"several symbols need a folder of candle files or a store; {given.data} is one file")
     prepared = [prepare.prepare(replace(wanted, symbol=name)) for name in names]
     progress = words.Progress("backtesting")
-    results = several.run(prepared, given.pot, progress)
+    results = [replace(r, warnings=(*r.warnings, *honesty.doubts(p))) for r, p in zip(several.run(prepared, given.pot, progress), prepared, strict=True)]
     progress.done()
     whole = several.total(results, [p.bars for p in prepared])
     figures, parts = metrics.of(whole), [metrics.of(r, p.bars) for r, p in zip(results, prepared, strict=True)]

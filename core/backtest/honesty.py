@@ -6,7 +6,8 @@ rows must be that from all rows before; the smallest such n is what it needs.
 
 Both look at moments drawn by a seed: half of them where the strategy signals (a rare signal
 would be missed else), half anywhere. What they find is certain; what they don't find was not
-there at the moments they looked at.
+there at the moments they looked at. `doubts` is a quick look at a few moments, for every
+backtest: its answer in the table that was played must be the one a bot would get.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from strategies.base import SIGNAL_NAMES, MarketView, Strategy
 SEGMENT = 20_000  # rows that are looked at as one table; a longer series is looked at in several
 SEGMENTS = 4
 ROWS_SEGMENT = 3000  # ... of strategies that are asked row by row
+QUICK_SEGMENT, QUICK_MOMENTS = 5000, 20  # what `doubts` looks at
 SHOWN = 5
 DEEP = 4000  # rows that stand for "all of them" where the needed ones are counted
 Build = Callable[[], Strategy]
@@ -174,6 +176,34 @@ def warmup(prepared: Prepared, build: Build, *, points: int = 100, seed: int = 1
     at = declared if high > declared else low
     shown = differs(at) if at else None
     return Warmup(asker.name, declared, handed, high, tested, len(ends), signals, asker.example_text(at, shown) if shown else "")
+
+
+def doubts(prepared: Prepared) -> tuple[str, ...]:
+    """A sentence where a bot, which hands over its last candles and none after them, would get other answers than this backtest.
+
+    Nothing where all is well at the moments looked at, and of strategies that are asked candle by candle: those get what a bot hands."""
+    strategy, total = prepared.strategy, len(prepared.bars)
+    needed = strategy.candles_needed(prepared.config.kline_limit)
+    by_table = type(strategy).signals is not Strategy.signals
+    if not by_table or strategy.manages_position or strategy.needs or total <= needed:
+        return ()
+    asker = _Asker(prepared, lambda: strategy)
+    start = max(0, total - max(QUICK_SEGMENT, 4 * needed))
+    whole = asker.table(strategy, start, total)
+    cuts = asker.cuts(np.random.default_rng(1), start, total - 1, QUICK_MOMENTS, whole[:-1])
+    cuts = [k for k in cuts if k + 1 - start >= needed]  # before, the table is as short as a bot's
+    wrong = []
+    for k in cuts:
+        told, bot = SIGNAL_NAMES[int(whole[k - start])], asker.attempt(strategy, "signals", k + 1 - needed, k)
+        if told != bot:
+            wrong.append(f"{utc(int(prepared.bars.open_ms[k]))} it said {told}, a bot would hear {bot}")
+    if not wrong:
+        return ()
+    return (
+        f"A BOT WOULD NOT TRADE LIKE THIS: at {len(wrong)} of {len(cuts)} moments looked at, the strategy answers otherwise when it is handed "
+        f"what a bot hands it, the last {needed} candles and none after them (at {wrong[0]}). It sees the future, or needs more candles than it "
+        "declares: utils/backtest.py --check-lookahead --check-warmup tells which.",
+    )
 
 
 class _Asker:

@@ -123,7 +123,7 @@ def _failed(job: Job, e: Exception) -> int:
 def work(job: Job) -> None:
     """Candles, run, files. Whatever it raises is told to the page."""
     from core import config
-    from core.backtest import engine, metrics, report
+    from core.backtest import engine, honesty, metrics, report
 
     asked = job.files.read_json(f"{job.folder}/run.json", schema=1) or {}
     settings = config.load()
@@ -136,6 +136,7 @@ def work(job: Job) -> None:
     prepared = read(wanted, plan, venue)
     job.phase("running")
     result = engine.run(prepared.config, prepared.bars, prepared.strategy, progress=job.progress)
+    result = dataclasses.replace(result, warnings=(*result.warnings, *honesty.doubts(prepared)))
     job.phase("writing")
     figures = metrics.of(result, prepared.bars)
     notes = [n.replace("Set --slippage-pct to be careful", "Give a slippage to be careful") for n in report.notes(result, prepared.bars)]
