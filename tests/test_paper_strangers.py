@@ -7,6 +7,7 @@ from decimal import Decimal as D
 import pytest
 
 from core.paper.markets.synthetic import SyntheticMarket
+from core.paper.signing import sign
 from paper_fixed import MINUTE, START, FixedMarket, Hands, flat
 from paper_served import serving
 from patience import patience
@@ -24,6 +25,14 @@ def test_surplus_parameters_are_told_apart_as_binance_does(hands):
     assert hands.get("/api/v3/time", a=1, b=2) == (400, -1101, "Too many parameters; expected '0' and received '2'.")
     sent = {"symbol": "BTCUSDT", "interval": "1h", "limit": 5, "timeout": 5000}
     assert hands.get("/api/v3/klines", **sent) == (400, -1104, "Not all sent parameters were read; read '3' parameter(s) but was sent '4'.")
+
+
+def test_a_get_is_read_from_its_query_alone(hands):
+    text = f"timestamp={hands.wall}"
+    text += "&signature=" + sign("paper", text.encode())
+    answer = hands.raw("GET", "/api/v3/account", body=text.encode(), x_mbx_apikey="paper")
+    assert answer.status == 400 and b"'timestamp' was not sent" in answer.body
+    assert hands.raw("GET", "/api/v3/account", text, x_mbx_apikey="paper").status == 200
 
 
 def test_a_symbol_of_another_status_is_refused_alone_and_left_out_among_others(hands):

@@ -324,7 +324,8 @@ class PaperExchange:
             return self._elsewhere(request)
         remote, weight, call = request.remote, 1, None
         try:
-            values, sent = validation.parse(request.query, request.body)
+            # "GET: query string only" (BINANCE.md §1.0): a body is not read.
+            values, sent = validation.parse(request.query, b"" if request.method == "GET" else request.body)
             weight = endpoint.weight if isinstance(endpoint.weight, int) else endpoint.weight(values)
             self.limits.charge(remote, weight)
             call = Call(request, values, 0, self.wall())
