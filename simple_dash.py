@@ -1363,7 +1363,7 @@ async function openForm(bot) {
   catch (e) { $("form-error").textContent = e.message; $("form-error").hidden = false; fill($("f-strategy")); return; }
   fill($("f-strategy"), h("option", {value: ""}, "Choose…"), strategies.strategies.map(s => h("option", {value: s.key}, s.title || s.key)));
   if (bot) {
-    if (!strategies.strategies.some(s => s.key === bot.strategy)) $("f-strategy").append(h("option", {value: bot.strategy}, bot.strategy + " (can't be loaded)"));
+    if (!strategies.strategies.some(s => s.key === bot.strategy)) $("f-strategy").append(h("option", {value: bot.strategy}, bot.strategy + ((strategies.reading || []).length ? " (still being read)" : " (can't be loaded)")));
     $("f-strategy").value = bot.strategy;
   }
   strategyChosen();
