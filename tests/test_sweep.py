@@ -278,6 +278,19 @@ def test_table_csv_and_json_show_both_sides_of_the_sample(run: Any, tmp_path: Pa
     assert loads(run("--vary", "fast=5,10", "--vary", "slow=20,40", "--json", "--fresh")[1])["resumed"] == 0
 
 
+def test_a_winner_that_saw_the_future_is_told_first(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "seer_strategy.py").write_text(
+        "from strategies.base import Param, Strategy\n\nclass Seer(Strategy):\n    key = 'seer'\n    warmup = 5\n"
+        "    params = (Param('rise', float, 0.1, 0.0, 5.0, 'percent'),)\n\n    def signals(self, candles):\n"
+        "        close = candles['close']\n        return (close.shift(-1) > close * (1 + self.p.rise / 100)).astype(int).to_numpy()\n"
+    )
+    monkeypatch.setenv("BOTYARD_HOME", str(tmp_path))
+    line = ["--strategy", "seer", "--strategies", str(tmp_path / "mine"), "--symbol", "BTCUSDT", "--data", str(data), "--jobs", "1", "--json"]
+    assert optimize.main([*line, "--vary", "rise=0.1,0.2"]) == 0
+    assert "A BOT WOULD NOT TRADE LIKE THIS" in loads(capsys.readouterr().out)["warnings"][0]
+
+
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [

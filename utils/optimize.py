@@ -94,7 +94,7 @@ def work(given: argparse.Namespace) -> int:
         return words.fail("optimize.py", f"ended by Ctrl-C. What is computed is kept in {path}; the same command goes on from there.", given.json)
     progress.done()
     rows = sweep.ranked(outcome.rows, given.metric)
-    notes = sweep.warnings(asked, outcome, given.metric)
+    notes = [*(sweep.doubts(asked, rows[0]) if rows else ()), *sweep.warnings(asked, outcome, given.metric)]
     if given.csv:
         report.write(given.csv, report.as_csv(_csv(rows)))
     if given.json:

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from core.backtest import prepare, space, sweep_worker
-from core.backtest.prepare import Wanted
+from core.backtest import honesty, prepare, space, sweep_worker
+from core.backtest.prepare import Prepared, Wanted
 from core.backtest.space import Axis
 from core.backtest.sweep_worker import Job, Shared
 from core.errors import Conflict, InputError, StateError
@@ -189,6 +189,14 @@ def warnings(sweep: Sweep, outcome: Outcome, metric: str) -> list[str]:
     if len(outcome.rows) >= 100:
         found.append(f"{len(outcome.rows):,} combinations were tried: the best of so many looks good by luck too.")
     return found
+
+
+def doubts(sweep: Sweep, best: Row) -> tuple[str, ...]:
+    """Where a bot with the winner's parameters would have heard something else (honesty.doubts)."""
+    wanted = sweep.wanted
+    strategy = prepare.build(wanted, {**wanted.params, **{n: v for n, v in best.combination.items() if n not in sweep.exits}})
+    bars = prepare.trimmed(sweep.bars, strategy.candles_needed(wanted.kline_limit), wanted.from_ms, wanted.to_ms)
+    return honesty.doubts(Prepared(prepare.configure(wanted, strategy, sweep.symbol, sweep.timeframe), bars, strategy))
 
 
 def rank_correlation(rows: Sequence[Row], metric: str) -> float | None:
