@@ -76,6 +76,7 @@ def test_a_stopped_bot_and_one_that_loops_in_c_are_replaced_and_sold_with_the_ya
     print(f"\nflat after {answer['seconds']} s: " + "; ".join(f"bot {b['id']} after {b['flat_s']} s" for b in answer["bots"]))
     assert silent and code == 0 and answer["flat"] and answer["open"] == [], answer
     assert "did not run and was started" in answer["yard"]
+    assert answer["guards"] == [2, 3] and answer["errors"] == {}
     assert "stands still" in steps(answer, 2) and "no sign of life" in steps(answer, 3) and "ended" not in steps(answer, 1)
     assert children[1].wait(patience(5)) == -signal.SIGKILL and children[2].wait(patience(5)) is not None and children[0].poll() is None
     assert [len(sales(home, n)) for n in (1, 2, 3)] == [1, 1, 1] and held(home, 3) == []

@@ -110,12 +110,11 @@ def flatten(files: Files, settings: Settings, by: str, wait_s: float, as_json: b
     except KeyboardInterrupt:
         print("Not waited for any longer. The switch stays on: bots and yard go on selling; ask again with status.", file=sys.stderr)
         return OPEN
-    started = [c.id for c in outcome.bots if any("guard" in text or "was started" in text for _, text in c.steps)]
     if as_json:
         errors = {str(c.id): c.steps[-1][1] for c in outcome.left if c.steps}
         left = [asdict(s) for s in kill.standing(files, keeper) if s.open]
         more = {"flat": outcome.flat, "seconds": round(outcome.seconds, 1), "yard": outcome.yard, "bots": [c.as_json() for c in outcome.bots]}
-        print(dumps({**answer, "guards": started, "errors": errors, "open": left, **more}, indent=1))
+        print(dumps({**answer, "guards": [c.id for c in outcome.bots if c.guard], "errors": errors, "open": left, **more}, indent=1))
     else:
         say(flattening.summary(outcome) + (" Lift it with --off." if outcome.flat else " Ask again with status."))
     return DONE if outcome.flat else OPEN

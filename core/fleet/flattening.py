@@ -50,7 +50,7 @@ log = logging.getLogger("botyard.kill")
 @dataclass(slots=True)
 class Course:
     """What became of one bot. Times are seconds since the switch was pulled. `open`: None when flat;
-    `heard`: it can't be about to buy; `hung`: it gives no sign of life."""
+    `heard`: it can't be about to buy; `hung`: it gives no sign of life; `guard`: one was started for it."""
 
     id: int
     name: str
@@ -59,6 +59,7 @@ class Course:
     flat_s: float | None = None
     heard: bool = True
     hung: bool = False
+    guard: bool = False
     steps: list[tuple[float, str]] = field(default_factory=list)
     again: float = 0.0
     told: str = ""
@@ -66,7 +67,7 @@ class Course:
     def as_json(self) -> dict[str, Any]:
         steps = [{"s": round(s, 1), "text": text} for s, text in self.steps]
         flat = None if self.flat_s is None else round(self.flat_s, 1)
-        now = {"open": self.open, "flat_s": flat, "heard": self.heard, "hung": self.hung}
+        now = {"open": self.open, "flat_s": flat, "heard": self.heard, "hung": self.hung, "guard": self.guard}
         return {"id": self.id, "name": self.name, "before": self.before, **now, "steps": steps}
 
 
@@ -217,7 +218,7 @@ class Flattening:
         if problem:
             self._tell_problem(course, f"no guard could be started: {problem}")
         else:
-            pid = self.keeper.pid(course.id)
+            pid, course.guard = self.keeper.pid(course.id), True
             self._step(course, f"process {pid} was started, which sells" if pid else "a guard was started and has ended already")
         course.again = time.monotonic() + AGAIN_S
 
@@ -237,6 +238,7 @@ class Flattening:
                 self._step(course, f"it hangs ({hung}): it is ended")
                 self.keeper.stop(bot_id, by=f"the kill switch ({self.by}): it hung", timeout_s=END_S, at_once=is_stopped(pid))
                 kill.start_guard(self.files, self.settings, self.keeper, kill.record_for(self.files, bot_id))
+            course.guard = True
             self._step(course, f"a guard took its place{f' (process {now})' if (now := self.keeper.pid(bot_id)) else ''}")
             self.post(f"{course.name} (bot {bot_id}) hung while the kill switch sold everything ({hung}): it was ended, and a guard sells.")
         except (BotyardError, OSError) as e:

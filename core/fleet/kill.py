@@ -3,15 +3,13 @@
 The switch is written and fsynced first (data/kill.json, core/account/guard_files.py); then every
 running bot is woken, and for stopped bots with a position open a guard is started, which sells
 and ends. It works with the yard dead and with the page dead: every bot looks at the switch
-itself at each step. A bot that can't be reached is named; it obeys as soon as it lives. Owns no
-other file.
+itself at each step. What hangs or is dead is core/fleet/flattening.py's. Owns no other file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -30,8 +28,6 @@ from core.fleet.registry import Registry
 from core.fleet.supervisor import Supervisor
 from core.model import Event
 from core.storage import Files
-
-POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,26 +172,6 @@ def standing(files: Files, keeper: Supervisor) -> list[Standing]:
             error, business = str(e), "nobody knows what is open"
         result.append(Standing(bot_id, names.get(bot_id, f"bot {bot_id}"), bot_id in running, business, error))
     return result
-
-
-def wait_flat(files: Files, keeper: Supervisor, seconds: float, say: Callable[[str], None] = lambda text: None) -> list[Standing]:
-    """Wait until nothing is open any more, telling each bot's progress; those that are still open after `seconds`."""
-    end = time.monotonic() + seconds
-    told: dict[int, str] = {}
-    begun = time.monotonic()
-    while True:
-        left = [s for s in standing(files, keeper) if s.open]
-        for s in left:
-            word = f"{s.open}" + ("" if s.running else ", no process") + (f" ({s.error})" if s.error else "")
-            if told.get(s.id) != word:
-                told[s.id] = word
-                say(f"bot {s.id} ({s.name}): {word}")
-        for bot_id in sorted(set(told) - {s.id for s in left}):
-            del told[bot_id]
-            say(f"bot {bot_id}: flat after {time.monotonic() - begun:.1f} s")
-        if not left or time.monotonic() >= end:
-            return left
-        time.sleep(POLL_S)
 
 
 def report(files: Files, keeper: Supervisor) -> dict[str, Any]:
