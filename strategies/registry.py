@@ -138,6 +138,12 @@ class StrategyFile:
     def may_have(self, key: str) -> bool:
         return not self.reason and (self.keys is None or key in self.keys)
 
+    def likely(self) -> set[str]:
+        """Its key, as far as that is known yet."""
+        if self.entry is not None:
+            return {self.entry.key}
+        return (self.keys or set()) - {self.own_key} or {self.own_key}
+
     def claim(self, key: str) -> tuple[bool, int]:
         """Whose a key is that several have, the lowest first: what is shipped, then whose text or name says so."""
         return self.path.parent != FOLDER, 0 if self.keys is not None and key in self.keys else 1 if key == self.own_key else 2
@@ -273,7 +279,9 @@ class StrategyRegistry:
         for file in self._files:
             if file.reason and (file.own_key == key or (file.keys and key in file.keys)):
                 raise StrategyError(f"strategy {key!r} can't be used, {file.path.name} is broken: {file.reason}")
-        raise StrategyError(f"there is no strategy {key!r}; known are: {', '.join(self.keys()) or 'none'}")
+        # By their texts: none is executed for a list of names.
+        known = sorted({name for file in self._files if not file.reason for name in file.likely()})
+        raise StrategyError(f"there is no strategy {key!r}; known are: {', '.join(known) or 'none'}")
 
     __getitem__ = get
 

@@ -92,6 +92,13 @@ def test_a_bot_whose_own_file_is_sound_waits_for_no_other(tmp_path: Path) -> Non
     assert not (tmp_path / "a_strategy.py.ran").exists()
 
 
+def test_no_file_is_executed_to_say_which_strategies_there_are(tmp_path: Path) -> None:
+    write(tmp_path, "leaves_strategy.py", LEAVES)
+    write(tmp_path, "named_strategy.py", LEAVES + GOOD.replace("    def", "    key = 'another'\n    def"))
+    with pytest.raises(StrategyError, match=r"no strategy 'moonshot'; known are: another, .*, leaves, .*volatile"):
+        load(tmp_path, bound_s=BOUND_S).get("moonshot")
+
+
 def test_several_files_that_hang_use_up_their_bounds_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "PATIENCE_S", 0.0)
     begun: list[str] = []
