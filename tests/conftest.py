@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 import toy
+from chromium import browser, chromium  # noqa: F401 - fixtures
 from core import config
 
 

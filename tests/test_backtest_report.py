@@ -6,8 +6,6 @@ import csv
 import dataclasses
 import io
 import re
-import shutil
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from core.model import StrategyRef
 from core.storage import loads
 from tests.backtest_help import HOUR, START, bars_of, config, result, trade
 
-CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome"), shutil.which("chromedriver")
 EVIL = "<img src=x onerror=\"document.title='owned'\"> & </script><b> @@DATA@@"
 CLOSES = [100 + (i * 7) % 23 for i in range(24 * 70)]
 
@@ -92,26 +89,6 @@ def test_a_bar_of_results_never_holds_winners_and_losers_both() -> None:
     bins = report.histogram([-3.0, -0.01, 0.0, 0.01, 7.5, 2.0])
     assert sum(b[2] for b in bins) == 6 and not any(b[0] < 0 < b[1] for b in bins)
     assert report.histogram([]) == [] and sum(b[2] for b in report.histogram([0.0, 0.0])) == 2
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("chromium or chromedriver is not installed")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.binary_location = str(CHROMIUM)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

@@ -26,7 +26,7 @@ from dash_yard import SYMBOLS, Home, fill, make_app, served, settings, until
 from fleet_help import Yardful
 from patience import patience
 from test_dash_account import ACCOUNT, Held, trip
-from test_dash_page import EVIL, Shown, browser, pytestmark  # noqa: F401 - the browser is a fixture
+from test_dash_page import EVIL, Shown, pytestmark  # noqa: F401 - of all tests here
 
 D = Decimal
 SHOTS = os.environ.get("SHOTS")  # a folder for pictures, for people who work on the page
@@ -77,7 +77,7 @@ class Real:
 
 
 @pytest.fixture
-def real(browser: Any, tmp_path: Path) -> Iterator[Real]:  # noqa: F811 - the fixture's name
+def real(browser: Any, tmp_path: Path) -> Iterator[Real]:
     home = processes.Home(tmp_path / "yard")
     home.strategy("buy_once", processes.BUY_ONCE)
     (home.path / "active_bots.json").write_text("[]")
@@ -193,7 +193,7 @@ def test_maintenance_guards_and_pots_of_real_bots_by_hand(real: Real) -> None:
 
 
 @pytest.fixture
-def shown(browser: Any, home: Path) -> Iterator[Over]:  # noqa: F811 - the fixture's name
+def shown(browser: Any, home: Path) -> Iterator[Over]:
     yard = Home(home)
     bot = yard.record(EVIL, status="running", limits={"daily_loss_pct": {"soft": D(3), "hard": D(6)}, "memory_mb": 200})
     first = fill(bot, 1, 1, "BUY", "50000", "0.01")

@@ -14,7 +14,7 @@ from core.storage import Files
 from dash_yard import make_app, served, until
 from test_dash_account_page import Over
 from test_dash_backtest import NEWS, SLOW, TRADER
-from test_dash_page import browser, pytestmark  # noqa: F401 - the browser is a fixture
+from test_dash_page import pytestmark  # noqa: F401 - of all tests here
 
 PLAIN = """
 class Wanderer:
@@ -39,7 +39,7 @@ class Page(Over):
 
 
 @pytest.fixture
-def yard(browser: Any, tmp_path: Path) -> Iterator[tuple[Page, processes.Home, Any]]:  # noqa: F811 - the fixture's name
+def yard(browser: Any, tmp_path: Path) -> Iterator[tuple[Page, processes.Home, Any]]:
     home = processes.Home(tmp_path / "yard")
     for name, text in (("ticker", TRADER), ("slow", SLOW), ("reader", NEWS), ("wanderer", PLAIN)):
         home.strategy(name, text)
@@ -51,6 +51,7 @@ def yard(browser: Any, tmp_path: Path) -> Iterator[tuple[Page, processes.Home, A
         home.paper()
         # Only what starts bots and the yard is the test's; the exchange that candles come from is real.
         app = make_app(Files(home.path), config.load({"BOTYARD_HOME": str(home.path)}))
+        until(lambda: not app.extensions["board"].strategies()["reading"], 60)
         with served(app, port) as url:
             yield Page(browser, None, app, url, None), home, app  # type: ignore[arg-type]
             browser.get("about:blank")

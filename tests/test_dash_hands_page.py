@@ -15,7 +15,7 @@ from core.model import Balance
 from core.storage import loads
 from dash_yard import DeskExchange, Home, fill, make_app, served, settings, until
 from test_dash_hands import Answering
-from test_dash_page import EVIL, Shown, browser, pytestmark  # noqa: F401 - the browser is a fixture
+from test_dash_page import EVIL, Shown, pytestmark  # noqa: F401 - of all tests here
 
 D = Decimal
 SHOTS = os.environ.get("SHOTS")  # a folder for pictures, for people who work on the page
@@ -42,7 +42,7 @@ class Hand(Shown):
 
 
 @pytest.fixture
-def shown(browser: Any, home: Path) -> Iterator[Hand]:  # noqa: F811 - the fixture's name
+def shown(browser: Any, home: Path) -> Iterator[Hand]:
     yard = Home(home)
     bot = yard.record(status="running")
     yard.position(bot, [fill(bot, 1, 1, "BUY", "50000", "0.01")])
@@ -96,7 +96,7 @@ def test_what_is_being_typed_stays_while_the_bot_goes_on(shown: Hand) -> None:
     until(lambda: shown.driver.execute_script(polls) >= seen + 2, 20)
     assert shown.one("#hand-target").get_attribute("value") == "5300"
     shown.click("#hand-reset")
-    assert shown.one("#hand-target").get_attribute("value") == "52500"
+    until(lambda: shown.one("#hand-target").get_attribute("value") == "52500")
 
 
 def test_a_refusal_is_shown_in_the_bots_words(shown: Hand) -> None:
