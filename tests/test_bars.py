@@ -183,6 +183,7 @@ def test_a_file_that_can_not_be_trusted_is_refused_with_file_line_and_remedy(tmp
     ("content", "why"),
     [
         (b"\x1f\x8b\x08cut", "not a whole gzip"),
+        (b"PK\x03\x04rest", "zip archive.*unpack"),
         (b"\xff\xfe\x00", "not text"),
         (b'{"a":1}', "not a list"),
         (b"[[1,", "not JSON"),

@@ -117,6 +117,14 @@ def test_break_even_covers_the_fees() -> None:
     assert decisions.moved_stop(held(), plan, RULES, candles("103")) == D("100.20")
 
 
+@pytest.mark.parametrize(("fee", "asset", "stop"), [("0.01", "BTC", "102.00"), ("0.6", "USDT", "101.20"), ("0.0001", "BTC", "100.20")])
+def test_break_even_covers_the_fees_that_the_entry_paid_and_never_less_than_the_usual(fee: str, asset: str, stop: str) -> None:
+    position = fold.begin(flat(), order("a"))
+    position = fold.tell(position, Update("a", "FILLED", "7", D(1), D(100), (fill("1", "a", "BUY", "1", "100", fee, asset),)), 5)
+    position = decisions.after_fills(position, PLAN, RULES, position.fills)
+    assert decisions.moved_stop(position, replace(PLAN, break_even_pct=D(3)), RULES, candles("103")) == D(stop)
+
+
 def test_a_short_mirrors_trailing_and_break_even() -> None:
     position = fold.begin(flat(), order("a", "SELL", "entry"))
     position = fold.tell(position, Update("a", "FILLED", "7", D(1), D(100), (fill("1", "a", "SELL", "1", "100", "0", "USDT"),)), 5)

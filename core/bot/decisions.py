@@ -240,12 +240,21 @@ def moved_stop(position: Position, plan: Plan, rules: Rules, rows: Sequence[Klin
     if plan.trailing_stop_pct and gain >= (plan.trailing_activation_pct or ZERO):
         found.append(sizing.level(best, plan.trailing_stop_pct, rules, above=not long))
     if plan.break_even_pct and gain >= plan.break_even_pct:
-        found.append(sizing.level(entry, 2 * sizing.DEFAULT_FEE * 100, rules, above=long))
+        found.append(sizing.level(entry, 2 * _fee_rate(position) * 100, rules, above=long))
     if not found:
         return None
     stop = max(found) if long else min(found)
     old = position.stop_loss
     return stop if old is None or (stop > old if long else stop < old) else None
+
+
+def _fee_rate(position: Position) -> Decimal:
+    """The part of the money that the entry's fees took; at least the usual one, because a discount may end before the exit."""
+    paid = ZERO
+    for f in position.fills:
+        if f.side == position.entry_side:
+            paid += f.fee * f.price if f.fee_asset == position.base else f.fee if f.fee_asset == position.quote else f.fee_quote or ZERO
+    return max(paid / position.entry_quote, sizing.DEFAULT_FEE) if position.entry_quote else sizing.DEFAULT_FEE
 
 
 def timed_out(position: Position, plan: Plan, rows: Sequence[KlineRow]) -> Decision:

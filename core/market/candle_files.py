@@ -24,7 +24,7 @@ from core.market.bars import Bars
 from core.model import Venue
 
 SQLITE = b"SQLite format 3\x00"
-_GZIP = b"\x1f\x8b"
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
 _MICROSECONDS = 10**14  # a ms time this large lies in the year 5138: Binance's archives count µs since 2025
 _MOST_VOLUME = 10**20
@@ -230,6 +230,8 @@ def _time(text: str) -> int:
 def _content(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
+        if raw.startswith(_ZIP):
+            raise InputError(f"{path}: is a zip archive, as Binance's public data comes; unpack it and give the .csv")
         if raw.startswith(_GZIP):
             raw = gzip.decompress(raw)
         return raw
