@@ -47,6 +47,7 @@ class Case:
     days: float
     record: Mapping[str, Any]
     slippage: str = "0"
+    pace: int = 1  # market ms that go by in a ms of wall time: questions about what rests go by the wall
 
     @property
     def span(self) -> tuple[int, int]:
@@ -113,7 +114,7 @@ def as_a_bot(
         bot = world.bot(1, case.symbol, strategy or case.strategy, AMOUNT, **{"offset": 0, "timeframe": "5m", **case.record})
         begin, end = case.span
         assert world.market_ms() == begin
-        _play(world, bot, Tape(real_bars(case.symbol) if invented is None else invented), end)
+        _play(world, bot, Tape(real_bars(case.symbol) if invented is None else invented), end, case.pace)
         rows = world.files.read_lines("bot_1_fills.jsonl")
         names = set(Fill.__dataclass_fields__)
         fills = [Fill(**{k: v for k, v in row.items() if k in names}) for row in rows]
@@ -139,7 +140,7 @@ def as_a_bot(
         world.close()
 
 
-def _play(world: World, bot: Trader, tape: Tape, end_ms: int) -> None:
+def _play(world: World, bot: Trader, tape: Tape, end_ms: int, pace: int) -> None:
     assert bot.start()
     begin = world.market_ms()
     while True:
@@ -154,13 +155,13 @@ def _play(world: World, bot: Trader, tape: Tape, end_ms: int) -> None:
             printed = tape.at[tape.index(now) + 1]
             changed = bot.position is not before or bot._looks_beyond
             look = schedule.look_after(now if changed else max(now, int(printed) - 1), bot.config.risk_interval_s * 1000)
-            due.append(max(look, bot.attempts.retry_wall.get("look", 0) - WALL_START + begin))
+            due.append(max(look, (bot.attempts.retry_wall.get("look", 0) - WALL_START) * pace + begin))
         nearest = min(due)
         if nearest >= end_ms:
             world.step_to(end_ms)
             return
         world.step_to(nearest)
-        world.wall = WALL_START + nearest - begin
+        world.wall = WALL_START + (nearest - begin) // pace
 
 
 def as_a_backtest(case: Case, config: Config, decisions: list[dict[str, Any]], strategy: Strategy, invented: Bars | None = None, **asked: Any) -> list[Trade]:

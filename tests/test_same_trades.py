@@ -145,8 +145,8 @@ class Dice(Strategy):
         return np.where(rolled % 5 == 0, 1, np.where(rolled % 7 == 0, -1, 0)).astype(np.int8)
 
 
-def wild(seed: int, rows: int) -> Bars:
-    """1m candles with jumps at opens, prices that stand still, and minutes without a candle."""
+def wild(seed: int, rows: int, holes: float = 0.08) -> Bars:
+    """1m candles with jumps at opens, prices that stand still, and minutes without a candle (the part `holes` of them)."""
     random = np.random.default_rng(seed)
     begin = market_time("2022-03-01T00:00:00") - 60 * 60_000
     close = np.rint(20_000 * np.exp(np.cumsum(random.normal(0, 0.002, rows) * (random.random(rows) < 0.9))))
@@ -154,7 +154,7 @@ def wild(seed: int, rows: int) -> Bars:
     opened = np.rint(opened * np.where(random.random(rows) < 0.1, np.exp(random.normal(0, 0.015, rows)), 1))
     high = np.maximum(opened, close) + np.rint(np.abs(random.normal(0, 15, rows)))
     low = np.minimum(opened, close) - np.rint(np.abs(random.normal(0, 15, rows)))
-    keep = random.random(rows) > 0.08
+    keep = random.random(rows) >= holes
     columns = [(c[keep] * 100_000_000).astype(np.int64) for c in (opened, high, low, close)]
     times = begin + 60_000 * np.arange(rows, dtype=np.int64)
     o, h, lo, c = columns

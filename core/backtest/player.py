@@ -321,6 +321,9 @@ class Player(Trader):
         if not self.position.idle:
             self.desk.act(decisions.leave(self.position, tag, reason), self.feed.price(self.symbol.name))
 
+    def _settle(self, slot: int) -> None:
+        pass  # the driver books what the path did before it calls
+
     # --- what has no place here ------------------------------------------------------------
 
     def _beat(self, changes: Mapping[str, Any] | None = None) -> None:

@@ -16,13 +16,15 @@ LOOK_FLOOR_MS = 1000  # looks are never more often than once a wall second
 
 
 class Agenda:
-    """`slot_done`: the slot (market ms) of the last completed check, None before the first.
+    """`slot_done`: the slot (market ms) of the last completed check, None before the first. `closed_ms`: the
+    market time of the fill that closed the last trade of this run, None where none did.
 
     `setup` gives the bot's settings as they are now: its owner may change the interval between two checks."""
 
     def __init__(self, clock: Clock, setup: Callable[[], Setup]):
         self._clock, self._setup = clock, setup
         self.slot_done: int | None = None
+        self.closed_ms: int | None = None
         self._looked_ms = 0
         self._looked_wall = -LOOK_FLOOR_MS
 
@@ -46,6 +48,10 @@ class Agenda:
     def slot_open(self) -> bool:
         """The slot before now is not done yet."""
         return self.slot_done is None or self.slot() > self.slot_done
+
+    def closed_before(self, slot: int) -> bool:
+        """The last trade was over before this slot, whenever the bot heard of it."""
+        return self.closed_ms is not None and self.closed_ms < slot
 
     # --- looks ---------------------------------------------------------------------------
 

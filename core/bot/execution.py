@@ -95,6 +95,7 @@ class Executor:
         self._after_fills, self._on_fills, self._warn = after_fills, on_fills, warn
         self._not_found: dict[str, tuple[int, int]] = {}  # client id: answers in a row, wall time of the first
         self._asked_wall: dict[str, int] = {}
+        self._all_told_ms = 0  # market time: all that is open was asked for since, itself
         exchange.attach_order_path(self._order_path)
 
     # --- start ---------------------------------------------------------------------
@@ -317,25 +318,34 @@ class Executor:
     def _pause(self, order: Order) -> int:
         return ASK_EVERY_MS if order.status == SENDING or fold.lacks_fills(self.position, order) else WATCH_EVERY_MS
 
-    def resolve(self) -> None:
-        """Ask once for every order that is due. Goes by wall time, also while market time stands still."""
+    def resolve(self, since_ms: int = 0) -> None:
+        """Ask once for every order that is due. Goes by wall time, also while market time stands still.
+
+        `since_ms` (market time, a check's slot): whatever was not asked for since then is due, so that
+        what happened before is in the books. Not for outcomes that are unknown: those have their own pace."""
         if self.position.unjournaled:
             self._journal()
+        began, anew = self._market_ms(), self._all_told_ms < since_ms
+        orders = self._to_ask()
+        told = [self._ask(o, anew) for o in orders if anew or self._wall_ms() >= self._asked_wall.get(o.client_id, 0) + self._pause(o)]
         for order in self._to_ask():
-            if self._wall_ms() >= self._asked_wall.get(order.client_id, 0) + self._pause(order):
-                self._ask(order)
+            if order.client_id not in self._asked_wall:  # its pair has just ended: the trade is over when this one is, too
+                told.append(self._ask(order))
+        if all(told) and len(told) >= len(orders):
+            self._all_told_ms = began
 
-    def _ask(self, order: Order) -> None:
+    def _ask(self, order: Order, anew: bool = False) -> bool:
+        """Ask for an order; whether it was told of by itself. `anew`: a look at all open orders is no answer."""
         try:
-            if self._glanced(order):
-                return
+            if not anew and self._glanced(order):
+                return False
             # Read before the question: it was asked after this moment of server time.
             server_ms = self.exchange.time().server_ms if order.status == SENDING else 0
             update = self.exchange.order(order.request.symbol, order.client_id)
         except OrderNotFound:
             self._asked_wall[order.client_id] = self._wall_ms()
             self._unknown_to_them(order, server_ms)
-            return
+            return False
         except RateLimited:
             self._not_found.pop(order.client_id, None)
             raise
@@ -343,15 +353,16 @@ class Executor:
             self._asked_wall[order.client_id] = self._wall_ms()
             self._not_found.pop(order.client_id, None)  # in a row means in a row
             log.warning("⚠️ Order %s can't be asked for: %s", order.client_id, e)
-            return
+            return False
         self._asked_wall[order.client_id] = self._wall_ms()
         self._not_found.pop(order.client_id, None)
         if update.symbol not in ("", order.request.symbol) or (order.order_id and update.order_id != order.order_id):
             log.warning("⚠️ Asked for order %s, the exchange told of %s (%s): asked again", order.client_id, update.order_id, update.symbol)
-            return
+            return False
         if order.status == SENDING:
             log.info("🔎 Order %s is known to the exchange: %s, executed %s", order.client_id, update.status, plain(update.executed))
         self.book(replace(update, client_id=order.client_id))
+        return True
 
     def _glanced(self, order: Order) -> bool:
         """A recent look at all open orders lists it, with nothing new executed: that answers the question.

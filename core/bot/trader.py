@@ -291,6 +291,9 @@ class Trader:
         self.sync_clock()  # a clock that runs ahead would take an open candle for closed
         if self.clock.market_ms() < slot or self.executor.unresolved:
             return  # our clock was ahead, or the outcome of an order comes first: the slot stays due
+        self._settle(slot)
+        if self.executor.unresolved:
+            return
         self._reload()
         needed = self.strategy.candles_needed(self.config.kline_limit) if self.strategy else self.config.kline_limit
         rows = self.feed.closed_candles(self.symbol.name, self.config.timeframe, needed)
@@ -302,7 +305,7 @@ class Trader:
             return  # the strategy is still thinking: the slot stays due, stop and target are watched meanwhile
         if self.strategist is not None:
             candle = self.strategist.stands_at(candle)
-        cooled = fresh and self.position.cooldown > 0
+        cooled, was_open = fresh and self.position.cooldown > 0, self.position.direction is not None
         decision = self.hands.left_out(decision, candle)
         before = self.last_candle
         if candle is not None:
@@ -319,6 +322,8 @@ class Trader:
             self.teller.checked(self.config, self.symbol, self.position, decision, why, price)
             self._record(decision, why, price, slot=None)
             return
+        if fresh and was_open and self.position.direction is None:
+            cooled = self.agenda.closed_before(slot)  # a stop that was found only now: this check is the first to be skipped
         if cooled and self.position.cooldown > 0:
             self.store.save(replace(self.position, cooldown=self.position.cooldown - 1, last_candle_ms=self.last_candle))
         if self.desk.unsold:
@@ -333,6 +338,11 @@ class Trader:
                 self.status.fields["regime"] = climate.told(self.feed.store, self.exchange.venue, self.symbol.name, self.config.timeframe, candle)
         self.status.fields["checks_completed"] += 1
         self._record(decision, why, price, slot=slot)
+
+    def _settle(self, slot: int) -> None:
+        """Book what happened to the orders before this slot: a stop that has filled counts from its own time on."""
+        if self.position.orders:
+            self.executor.resolve(slot)
 
     def _decide(self, rows: list[KlineRow], fresh: bool, price: Decimal) -> Decision | None:
         """Stop and target first, then what time and candles ask for, then the strategy. None: it is still thinking."""
@@ -363,6 +373,7 @@ class Trader:
         if after.direction is None:
             self.status.clear("exit", "protection", "foreign")  # they spoke of a position that is gone
             self.wallet.ask()
+            self.agenda.closed_ms = max((f.time_ms for f in (*before.fills, *news)), default=None)
         self.guardian.gap.booked(before, after)
         self.teller.filled(self.config.name, self.symbol, before, order, news, after)
 
