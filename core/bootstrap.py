@@ -64,9 +64,18 @@ def reader_gone() -> bool:
     return _Lasting.gone
 
 
+def _told(kind, value, trace):  # type: ignore[no-untyped-def]
+    """Ctrl-C while packages are being imported is no bug to be shown; the shell sees 130 all the same."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("ended by Ctrl-C\n")
+    else:
+        sys.__excepthook__(kind, value, trace)
+
+
 def ensure_packages(names: tuple[str, ...] = NEEDED) -> None:
     """Return when the packages are there; else go on under .venv's Python, or say what to do and exit 2."""
     lasting_output()
+    sys.excepthook = _told
     old = sys.version_info < (3, 11)
     absent = [] if old else missing(names)
     if not old and not absent:
