@@ -4,7 +4,7 @@ What the page shows is computed in core/dash; this file only speaks HTTP. Owns n
 It works from any folder, alone: the yard (`python3 -m core.fleet`) is started when its
 lock is free, and bots, yard and paper exchange go on when the page is closed.
 
-Sections: answers · routes · the door (hosts, origins, login) · main · login page · page.
+Sections: answers · routes (pages, bots, account, backtests) · the door (hosts, origins, login) · main · login page · page.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,13 @@ from flask import Flask, Response, g, redirect, request, session  # noqa: E402
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge  # noqa: E402
 
 from core.config import Settings, load  # noqa: E402
-from core.dash import account, backtests, hands, inputs  # noqa: E402
+from core.dash import account, alert, backtests, hands, inputs  # noqa: E402
 from core.dash.board import Board  # noqa: E402
 from core.dash.gate import ANY_ADDRESS, Gate, Refusal, secret_key  # noqa: E402
 from core.dash.market import MakeClient, Market, Unreachable, binance  # noqa: E402
 from core.errors import AlreadyRunning, BotyardError, Conflict, ExchangeError, InputError, NotFound, SettingsError, StateError, StrategyError  # noqa: E402
 from core.fleet import control, flattening  # noqa: E402
 from core.fleet.supervisor import YARD_LOCK, StopFailed  # noqa: E402
-from core.model import Event  # noqa: E402
-from core.notify import channels  # noqa: E402
 from core.storage import Files, dumps, installation  # noqa: E402
 
 log = logging.getLogger("botyard.dash")
@@ -68,8 +66,18 @@ def answer(value: Any, status: int = 200) -> Response:
     return Response(dumps(value), status, mimetype="application/json")
 
 
+def success(told: Mapping[str, Any], status: int = 200) -> Response:
+    return answer({"success": True, **told}, status)
+
+
 def failure(status: int, error: str, **more: Any) -> Response:
     return answer({"success": False, "error": error, **more}, status)
+
+
+def sent(optional: bool = False) -> dict[str, Any]:
+    """The JSON object that was sent; `optional`: no body at all is an empty one. InputError."""
+    data = request.get_data()
+    return {} if optional and not data else inputs.body(data)
 
 
 def status_of(e: BotyardError) -> int:
@@ -115,13 +123,13 @@ def create_app(
     app.extensions["board"] = board
     app.url_map.strict_slashes = False
     _door(app, settings, files, monotonic)
-    _reading(app, board)
-    _changing(app, board, settings, files)
+    for routes in (_pages, _bots, _account, _backtests):
+        routes(app, board)
     _errors(app, settings)
     return app
 
 
-def _reading(app: Flask, board: Board) -> None:
+def _pages(app: Flask, board: Board) -> None:
     @app.get("/")
     def page() -> Response:
         return html(PAGE.replace("__LOGOUT__", "" if session.get("epoch") else "hidden"))
@@ -141,9 +149,11 @@ def _reading(app: Flask, board: Board) -> None:
     @app.get("/healthz")
     def healthz() -> Response:
         reason = board.healthy()
-        if reason is None:
-            return answer({"ok": True})
-        return answer({"ok": False, "success": False, "error": reason}, 503)
+        return answer({"ok": True}) if reason is None else failure(503, reason, ok=False)
+
+
+def _bots(app: Flask, board: Board) -> None:
+    files, settings = board.files, board.settings
 
     @app.get("/api/overview")
     def overview() -> Response:
@@ -166,17 +176,123 @@ def _reading(app: Flask, board: Board) -> None:
 
     @app.get("/api/search-coins")
     def search() -> Response:
-        found = board.search(request.args.get("q", ""), request.args.get("mode"))
-        return answer({"success": True, "coins": found})
+        return success({"coins": board.search(request.args.get("q", ""), request.args.get("mode"))})
+
+    @app.post("/api/create-bot")
+    def create() -> Response:
+        return success({"bot": board.create(sent())}, 201)
+
+    @app.post("/api/preflight")
+    def preflight() -> Response:
+        """What must be right before this bot trades with real money; nothing is changed."""
+        given = sent()
+        chosen = given.pop("id", None)
+        return answer(board.preflight(given, None if chosen is None else inputs.bot_id(str(chosen))))
+
+    @app.post("/api/bot/<raw>/update")
+    def update(raw: str) -> Response:
+        return success(board.update(inputs.bot_id(raw), sent()))
+
+    @app.post("/api/bot/<raw>/start")
+    def start(raw: str) -> Response:
+        bot_id = inputs.bot_id(raw)
+        control.start_bot(files, settings, bot_id, account.BY, board.supervisor)
+        return success({"bot": board.row(bot_id)})
+
+    @app.post("/api/bot/<raw>/stop")
+    def stop(raw: str) -> Response:
+        bot_id = inputs.bot_id(raw)
+        done = control.stop_bot(files, settings, bot_id, account.BY, board.supervisor, timeout_s=STOP_TIMEOUT_S)
+        row = None
+        with contextlib.suppress(StateError):  # it is stopped, also where the list of bots can't be read
+            row = board.row(bot_id)
+        return success({"bot": row, "note": done["warning"]})
+
+    @app.post("/api/bot/<raw>/close")
+    def close(raw: str) -> Response:
+        """Its position is sold at market: 202, the bot does it at its next step."""
+        bot_id = inputs.bot_id(raw)
+        control.close_position(files, settings, bot_id, account.BY, board.supervisor)
+        return success({"bot": board.row(bot_id)}, 202)
+
+    @app.post("/api/bot/<raw>/<any(levels, skip, adopt, mend):command>")
+    def by_hand(raw: str, command: str) -> Response:
+        status, told = hands.command(board, inputs.bot_id(raw), command, sent(optional=True))
+        return answer(told, status)
+
+    @app.post("/api/bot/<raw>/pot")
+    def pot(raw: str) -> Response:
+        return success(account.change_pot(board, inputs.bot_id(raw), sent()))
+
+    @app.delete("/api/bot/<raw>")
+    def delete(raw: str) -> Response:
+        bot_id = inputs.bot_id(raw)
+        control.delete_bot(files, bot_id, account.BY)
+        return success({"id": bot_id, "note": "Its files are in archive/."})
+
+    @app.post("/api/stop-all")
+    def stop_all() -> Response:
+        done = control.stop_all(files, settings, account.BY, board.supervisor)
+        failed = {i: r["error"] for i, r in done["bots"].items() if r["error"]}
+        if done["error"] or failed:
+            words = [done["error"]] if done["error"] else []
+            return failure(504 if failed else 500, "; ".join([*words, *(f"bot {i}: {why}" for i, why in failed.items())]), bots=done["bots"])
+        return success({"bots": done["bots"]})
+
+
+def _account(app: Flask, board: Board) -> None:
+    @app.get("/api/account")
+    def account_and_risk() -> Response:
+        return answer(account.account(board, request.args.get("mode", "paper")))
+
+    @app.get("/api/yard")
+    def yard() -> Response:
+        return answer(account.yard(board))
 
     @app.get("/api/reconcile")
     def reconcile() -> Response:
         return answer(hands.report(board, request.args.get("mode", "paper")))
 
+    @app.post("/api/reconcile")
+    def acknowledge() -> Response:
+        return success(hands.acknowledge(board, sent()))
+
+    @app.post("/api/kill-switch")
+    def kill_switch() -> Response:
+        """Written before the answer; bots sell at their next step, the overview shows how far they are."""
+        return success(account.kill(board, sent()))
+
+    @app.post("/api/maintenance")
+    def maintenance() -> Response:
+        return success(account.set_maintenance(board, sent()))
+
+    @app.post("/api/guards")
+    def guards() -> Response:
+        return success(account.set_guards(board, sent()))
+
+    @app.post("/api/guards/reset")
+    def reset_guard() -> Response:
+        return success(account.reset_guard(board, sent()))
+
+    @app.post("/api/cancel-orphan")
+    def cancel_orphan() -> Response:
+        return success(account.cancel_orphan(board, sent()))
+
+    @app.post("/api/send_alert")
+    def send_alert() -> Response:
+        return success(alert.send(board, sent(optional=True)), 202)
+
+
+def _backtests(app: Flask, board: Board) -> None:
     @app.get("/api/bot/<raw>/backtest")
     def backtest_of(raw: str) -> Response:
         """Candles there are, defaults and earlier runs: what a backtest of this bot can be made of."""
         return answer(board.backtest_of(inputs.bot_id(raw)))
+
+    @app.post("/api/bot/<raw>/backtest")
+    def run_backtest(raw: str) -> Response:
+        """A process of its own begins: 202 with its number; GET /api/backtests/NUMBER says how far it is."""
+        return success({"run": board.run_backtest(inputs.bot_id(raw), sent(optional=True))}, 202)
 
     @app.get("/api/backtests/<raw>")
     def backtest(raw: str) -> Response:
@@ -193,131 +309,10 @@ def _reading(app: Flask, board: Board) -> None:
             response.headers["Content-Disposition"] = f'attachment; filename="backtest-{run}-{name}"'
         return response
 
-    @app.get("/api/yard")
-    def yard() -> Response:
-        return answer(account.yard(board))
-
-    @app.get("/api/account")
-    def account_and_risk() -> Response:
-        return answer(account.account(board, request.args.get("mode", "paper")))
-
-
-def _changing(app: Flask, board: Board, settings: Settings, files: Files) -> None:
-    @app.post("/api/create-bot")
-    def create() -> Response:
-        return answer({"success": True, "bot": board.create(inputs.body(request.get_data()))}, 201)
-
-    @app.post("/api/bot/<raw>/update")
-    def update(raw: str) -> Response:
-        return answer({"success": True, **board.update(inputs.bot_id(raw), inputs.body(request.get_data()))})
-
-    @app.post("/api/bot/<raw>/start")
-    def start(raw: str) -> Response:
-        bot_id = inputs.bot_id(raw)
-        control.start_bot(files, settings, bot_id, "dashboard", board.supervisor)
-        return answer({"success": True, "bot": board.row(bot_id)})
-
-    @app.post("/api/bot/<raw>/stop")
-    def stop(raw: str) -> Response:
-        bot_id = inputs.bot_id(raw)
-        done = control.stop_bot(files, settings, bot_id, "dashboard", board.supervisor, timeout_s=STOP_TIMEOUT_S)
-        row = None
-        with contextlib.suppress(StateError):  # it is stopped, also where the list of bots can't be read
-            row = board.row(bot_id)
-        return answer({"success": True, "bot": row, "note": done["warning"]})
-
-    @app.post("/api/bot/<raw>/close")
-    def close(raw: str) -> Response:
-        """Its position is sold at market: 202, the bot does it at its next step."""
-        bot_id = inputs.bot_id(raw)
-        control.close_position(files, settings, bot_id, "dashboard", board.supervisor)
-        return answer({"success": True, "bot": board.row(bot_id)}, 202)
-
-    @app.post("/api/bot/<raw>/<any(levels, skip, adopt, mend):command>")
-    def by_hand(raw: str, command: str) -> Response:
-        given = inputs.body(request.get_data()) if request.get_data() else {}
-        status, told = hands.command(board, inputs.bot_id(raw), command, given)
-        return answer(told, status)
-
-    @app.post("/api/bot/<raw>/backtest")
-    def run_backtest(raw: str) -> Response:
-        """A process of its own begins: 202 with its number; GET /api/backtests/NUMBER says how far it is."""
-        given = inputs.body(request.get_data()) if request.get_data() else {}
-        return answer({"success": True, "run": board.run_backtest(inputs.bot_id(raw), given)}, 202)
-
     @app.delete("/api/backtests/<raw>")
     def end_backtest(raw: str) -> Response:
         """Ends one that runs; removes one that has ended."""
-        return answer({"success": True, **board.backtests.cancel(backtests.run_id(raw))})
-
-    @app.post("/api/reconcile")
-    def acknowledge() -> Response:
-        return answer({"success": True, **hands.acknowledge(board, inputs.body(request.get_data()))})
-
-    @app.post("/api/kill-switch")
-    def kill_switch() -> Response:
-        """Written before the answer; bots sell at their next step, the overview shows how far they are."""
-        return answer({"success": True, **account.kill(board, inputs.body(request.get_data()))})
-
-    @app.post("/api/maintenance")
-    def maintenance() -> Response:
-        return answer({"success": True, **account.set_maintenance(board, inputs.body(request.get_data()))})
-
-    @app.post("/api/guards")
-    def guards() -> Response:
-        return answer({"success": True, **account.set_guards(board, inputs.body(request.get_data()))})
-
-    @app.post("/api/guards/reset")
-    def reset_guard() -> Response:
-        return answer({"success": True, **account.reset_guard(board, inputs.body(request.get_data()))})
-
-    @app.post("/api/bot/<raw>/pot")
-    def pot(raw: str) -> Response:
-        return answer({"success": True, **account.change_pot(board, inputs.bot_id(raw), inputs.body(request.get_data()))})
-
-    @app.post("/api/cancel-orphan")
-    def cancel_orphan() -> Response:
-        return answer({"success": True, **account.cancel_orphan(board, inputs.body(request.get_data()))})
-
-    @app.post("/api/preflight")
-    def preflight() -> Response:
-        """What must be right before this bot trades with real money; nothing is changed."""
-        given = inputs.body(request.get_data())
-        chosen = given.pop("id", None)
-        return answer(board.preflight(given, None if chosen is None else inputs.bot_id(str(chosen))))
-
-    @app.post("/api/stop-all")
-    def stop_all() -> Response:
-        done = control.stop_all(files, settings, "dashboard", board.supervisor)
-        failed = {i: r["error"] for i, r in done["bots"].items() if r["error"]}
-        if done["error"] or failed:
-            words = [done["error"]] if done["error"] else []
-            return failure(504 if failed else 500, "; ".join([*words, *(f"bot {i}: {why}" for i, why in failed.items())]), bots=done["bots"])
-        return answer({"success": True, "bots": done["bots"]})
-
-    @app.delete("/api/bot/<raw>")
-    def delete(raw: str) -> Response:
-        bot_id = inputs.bot_id(raw)
-        control.delete_bot(files, bot_id, "dashboard")
-        return answer({"success": True, "id": bot_id, "note": "Its files are in archive/."})
-
-    @app.post("/api/send_alert")
-    def send_alert() -> Response:
-        given = inputs.body(request.get_data()) if request.get_data() else {}
-        text = given.get("message", "Test message from Botyard's dashboard")
-        if not isinstance(text, str) or not 1 <= len(text.strip()) <= 500:
-            raise InputError("message: must be a text of 1 to 500 characters")
-        ready = channels.names(settings)
-        if not ready:
-            raise Conflict(
-                "No way to send a message is set up; put TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, TWILIO_FROM and SMS_TO (SMS) "
-                "or TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID (Telegram) into .env and start the dashboard again"
-            )
-        from core.notify import post
-
-        clean = "".join(c if c.isprintable() else " " for c in text.strip())
-        post(files, Event("alert", clean, "warning", wall_ms=board.clock_ms(), data={"by": "dashboard"}))
-        return answer({"success": True, "channels": ready, "note": "The message is in the outbox; the yard sends it."}, 202)
+        return success(board.backtests.cancel(backtests.run_id(raw)))
 
 
 def _errors(app: Flask, settings: Settings) -> None:
@@ -671,7 +666,7 @@ a.btn{text-decoration:none;color:inherit}
 .pad{padding:18px 20px}
 .banner{border-radius:12px;padding:12px 16px;background:var(--bad-bg);color:var(--bad);font-weight:600;overflow-wrap:anywhere}
 .banner.warn{background:var(--warn-bg);color:var(--warn)}
-.stale .live{opacity:.45;filter:grayscale(1)}
+.stale .live,.stale #yard{opacity:.45;filter:grayscale(1)}
 #totals{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr))}
 .sum{display:grid;gap:12px}
 .sum .top{display:flex;align-items:center;gap:10px;flex-wrap:wrap}
@@ -709,6 +704,7 @@ th.num,td.num{text-align:right}
 .empty h3{font-size:17px;color:var(--ink)}
 dialog{border:1px solid var(--line);border-radius:16px;background:var(--card);color:var(--ink);padding:0;width:min(620px,calc(100vw - 24px));max-height:calc(100vh - 32px);box-shadow:0 20px 60px #0005}
 dialog::backdrop{background:#0b122088}
+::placeholder{color:var(--dim);opacity:1}
 dialog form,dialog .body{padding:22px 24px;display:grid;gap:16px}
 dialog .foot{display:flex;gap:10px;justify-content:flex-end;flex-wrap:wrap}
 #ask{width:min(460px,calc(100vw - 24px))}
@@ -968,6 +964,9 @@ function price(n) {
 const quantity = n => isNum(n) ? n.toLocaleString("en-US", {maximumFractionDigits: 8}) : "–";
 const signed = n => isNum(n) ? (n > 0 ? "+" : n < 0 ? "−" : "") + amount(Math.abs(n)) : "–";
 const percent = (n, sign = true) => isNum(n) ? (sign && n > 0 ? "+" : n < 0 ? "−" : "") + num(Math.abs(n)) + "%" : "";
+const result = (n, part, unit) => signed(n) + (unit ? " " + unit : "") + (isNum(part) ? " (" + percent(part) + ")" : "");
+const change = n => (n > 0 ? "+" : "−") + quantity(Math.abs(n));
+const spoken = name => (name || "").replaceAll("_", " ");
 const tone = n => !isNum(n) || n === 0 ? "" : n > 0 ? "good" : "bad";
 // Times are shown where the reader is; UTC stands in the hint, and rules wherever days are counted.
 const two = n => String(n).padStart(2, "0");
@@ -1005,6 +1004,7 @@ async function api(path, {method = "GET", body, timeout = 10000} = {}) {
   if (!response.ok || value.success === false) throw new ApiError(value.error || "HTTP " + response.status, response.status);
   return value;
 }
+const post = (path, body = {}, timeout = 40000) => api(path, {method: "POST", body, timeout});
 function toast(text, bad) {
   const node = h("div", {class: "toast" + (bad ? " err" : ""), role: bad ? "alert" : null}, text);
   $("toasts").append(node);
@@ -1104,7 +1104,7 @@ function positionCell(b) {
   if (!p) return [h("span", {class: "dim"}, b.state_error ? "unknown" : "none"), b.dust ? h("div", {class: "tiny dim"}, quantity(b.dust) + " dust") : null];
   return [
     h("div", {}, h("span", {class: "strong"}, p.side), " ", h("span", {class: "nw"}, quantity(p.quantity)), " ", h("span", {class: "dim nw"}, "@ " + price(p.entry_price))),
-    h("div", {class: tone(p.profit)}, isNum(p.profit) ? signed(p.profit) + " (" + percent(p.profit_pct) + ")" : "", p.price_stale ? h("span", {class: "warn tiny"}, isNum(p.profit) ? " at an old price" : "price unknown") : null),
+    h("div", {class: tone(p.profit)}, isNum(p.profit) ? result(p.profit, p.profit_pct) : "", p.price_stale ? h("span", {class: "warn tiny"}, isNum(p.profit) ? " at an old price" : "price unknown") : null),
     h("div", {class: "tiny dim"}, h("span", {class: "nw"}, isNum(p.stop_loss) ? "stop " + price(p.stop_loss) : "no stop"), " · ", h("span", {class: "nw"}, isNum(p.take_profit) ? "target " + price(p.take_profit) : "no target")),
     p.unwatched ? h("div", {class: "tiny bad strong"}, "nobody watches its stop") : null];
 }
@@ -1127,6 +1127,7 @@ function alertsCell(b) {
   if (b.unresolved) out.push(h("span", {class: "pill warn plain", title: "An order's outcome is being asked for"}, "order unclear"));
   return out.length ? h("div", {class: "meta"}, out) : [];
 }
+const troubled = b => ["crashed", "stuck"].includes(b.status);
 const alive = b => ["running", "idle", "starting", "stuck"].includes(b.status);
 const held = () => { const m = view && view.maintenance; return m && m.on ? m.why[0].toUpperCase() + m.why.slice(1) : ""; };
 function buttons(b, whole) {
@@ -1190,7 +1191,7 @@ function render() {
     if ($("bots").children[i] !== r.node) $("bots").insertBefore(r.node, $("bots").children[i] || null);
     r.node.className = b.mode === "live" ? "money" : "";
     cell(r.bot, [b.name, b.symbol, b.strategy, b.mode, b.id], () => [h("button", {class: "name", on: {click: () => { location.hash = "bot/" + b.id; }}}, b.name), h("div", {class: "meta small dim"}, h("span", {class: "strong"}, b.symbol), "·", h("span", {}, b.strategy), modeTag(b.mode))]);
-    cell(r.state, [b.status, b.guarded, b.why], () => { r.count = h("div", {class: "tiny dim"}); return [h("div", {class: "meta"}, statePills(b)), r.count, b.why ? h("div", {class: "tiny clip " + (["crashed", "stuck"].includes(b.status) ? "bad" : "dim"), title: b.why}, b.why) : null]; });
+    cell(r.state, [b.status, b.guarded, b.why], () => { r.count = h("div", {class: "tiny dim"}); return [h("div", {class: "meta"}, statePills(b)), r.count, b.why ? h("div", {class: "tiny clip " + (troubled(b) ? "bad" : "dim"), title: b.why}, b.why) : null]; });
     r.count.textContent = countdown(b);
     cell(r.pos, [b.position && {...b.position, price_wall: 0}, b.dust, b.state_error], () => positionCell(b));
     cell(r.sig, [b.last_signal, b.why_no_trade], () => signalCell(b));
@@ -1232,17 +1233,17 @@ async function act(key, work, good) {
 async function startBot(id) {
   const b = find(id);
   if (b.mode === "live" && !await ask("Start " + b.name + " with real money?", "It buys and sells " + b.symbol + " on your real account by itself, with " + amount(b.trade_amount) + " " + (b.quote || "") + " at first.", "Start with real money", true)) return null;
-  return act(id, () => api("/api/bot/" + id + "/start", {method: "POST", body: {}, timeout: 40000}), b.name + " has been started.");
+  return act(id, () => post("/api/bot/" + id + "/start"), b.name + " has been started.");
 }
 async function stopBot(id) {
   const b = find(id);
   if (b.position && !await ask("Stop " + b.name + "?", "It holds " + quantity(b.position.quantity) + " of " + b.symbol + ". The position stays open" + (b.position.protection === "exchange" ? "; its stop lies at the exchange." : ", and nobody watches its stop until you start the bot again."), "Stop it", true)) return;
-  act(id, () => api("/api/bot/" + id + "/stop", {method: "POST", body: {}, timeout: 40000}), a => b.name + " has been stopped." + (a.note ? " " + a.note : ""));
+  act(id, () => post("/api/bot/" + id + "/stop"), a => b.name + " has been stopped." + (a.note ? " " + a.note : ""));
 }
 async function closeBot(id) {
   const b = find(id);
   if (!await ask("Close the position of " + b.name + "?", quantity(b.position.quantity) + " of " + b.symbol + " are sold at the market's price now. Its stop and target are taken back first. The bot itself goes on.", "Sell now", true)) return;
-  act(id, () => api("/api/bot/" + id + "/close", {method: "POST", body: {}, timeout: 40000}), b.name + " sells at its next step.");
+  act(id, () => post("/api/bot/" + id + "/close"), b.name + " sells at its next step.");
 }
 async function deleteBot(id) {
   const b = find(id);
@@ -1253,10 +1254,10 @@ async function deleteBot(id) {
 $("stop-all").onclick = async () => {
   const holding = view.bots.filter(b => b.position).length;
   if (!await ask("Stop all bots?", holding ? plural(holding, "position stays", "positions stay") + " open. A stop that doesn't lie at the exchange is then watched by nobody." : "No position is open.", "Stop all", true)) return;
-  act("all", () => api("/api/stop-all", {method: "POST", body: {}, timeout: 120000}), "All bots have been stopped.");
+  act("all", () => post("/api/stop-all", {}, 120000), "All bots have been stopped.");
 };
 $("logout").onclick = async () => { await fetch("/logout", {method: "POST", redirect: "manual"}).catch(() => null); location.href = "/login"; };
-$("alert-test").onclick = () => act("alert", () => api("/api/send_alert", {method: "POST", body: {}}), a => a.note);
+$("alert-test").onclick = () => act("alert", () => post("/api/send_alert"), a => a.note);
 
 // --- books and account ---------------------------------------------------------------------------------
 const books = {}, booksAt = {};
@@ -1279,15 +1280,15 @@ function drawBooks() {
     const own = r.proposals.filter(p => p.bot_id), outside = r.proposals.filter(p => p.kind === "acknowledge");
     return h("div", {class: "banner warn", role: "status"},
       "The account (" + mode + ") and the bots' books differ",
-      h("ul", {}, r.differences.map(d => h("li", {}, d.asset + ": the account holds " + quantity(d.wallet) + ", the books say " + quantity(d.books) + " (" + (d.foreign > 0 ? "+" : "−") + quantity(Math.abs(d.foreign)) + ")"))),
+      h("ul", {}, r.differences.map(d => h("li", {}, d.asset + ": the account holds " + quantity(d.wallet) + ", the books say " + quantity(d.books) + " (" + change(d.foreign) + ")"))),
       own.length ? h("ul", {}, own.map(p => h("li", {}, p.text, " ", h("a", {href: "#bot/" + p.bot_id}, "Choose what to do")))) : null,
       r.unsettled.length ? h("p", {class: "small"}, "An order of bot " + r.unsettled.join(", ") + " is not booked yet; what to do is told afterwards.") : null,
       outside.length ? h("div", {class: "row"}, h("button", {class: "btn quiet", on: {click: () => takeIn(mode, outside)}}, "Take deposits and withdrawals into the books")) : null);
   }));
 }
 async function takeIn(mode, list) {
-  if (!await ask("Were these yours?", list.map(p => (p.amount > 0 ? "+" : "−") + quantity(Math.abs(p.amount)) + " " + p.asset).join(", ") + ": taken into the books of the " + mode + " account as deposits and withdrawals. Do so only when you know where they come from.", "They were mine")) return;
-  const done = await act("books", () => api("/api/reconcile", {method: "POST", body: {mode, kinds: ["acknowledge"]}, timeout: 40000}), r => r.agree ? "Books and account agree." : "Taken in; some difference is left.");
+  if (!await ask("Were these yours?", list.map(p => change(p.amount) + " " + p.asset).join(", ") + ": taken into the books of the " + mode + " account as deposits and withdrawals. Do so only when you know where they come from.", "They were mine")) return;
+  const done = await act("books", () => post("/api/reconcile", {mode, kinds: ["acknowledge"]}), r => r.agree ? "Books and account agree." : "Taken in; some difference is left.");
   if (done) await checkBooks(mode);
 }
 
@@ -1409,7 +1410,7 @@ function strategyChosen() {
       if (value !== undefined && value !== null) input.value = String(value);
     } else input = h("input", {id, inputMode: p.type === "text" ? "text" : "decimal", autocomplete: "off", placeholder: String(p.default), value: value === undefined || value === null ? "" : String(value)});
     input.dataset.param = p.name; input.dataset.type = p.type;
-    return h("div", {class: "field"}, h("label", {htmlFor: id}, p.name.replaceAll("_", " ")), input, h("span", {class: "hint"}, help));
+    return h("div", {class: "field"}, h("label", {htmlFor: id}, spoken(p.name)), input, h("span", {class: "hint"}, help));
   }));
 }
 const SIZINGS = {fixed: "Each buy spends this.", all_available: "Only a reference for percentages: each buy spends what is free.", equity: "Only a reference for percentages: a buy spends a share of the account, see Risk and timing.", risk: "Only a reference for percentages: a buy is as large as the loss at its stop allows, see Risk and timing."};
@@ -1473,10 +1474,10 @@ async function preflight() {
   if (empty.length) { fill($("flight")); $("flight-note").textContent = "When name, coin, amount and strategy are filled in, it is looked here whether all is right for real money."; return; }
   $("flight-note").textContent = "Looking whether all is right…";
   try {
-    const told = await api("/api/preflight", {method: "POST", body: given, timeout: 40000});
+    const told = await post("/api/preflight", given);
     if (no !== flightNo) return;
     $("flight-note").textContent = told.ready ? "Before it trades with real money: all that can be checked is right." : "Before it trades with real money, this must be put right:";
-    fill($("flight"), told.checks.map(c => { const [cls, word] = CHECKS[c.ok] || CHECKS.warn; return h("li", {}, h("span", {class: "pill plain " + cls}, word), h("span", {}, h("b", {}, c.name.replaceAll("_", " ")), ": " + c.text), c.remedy && c.ok !== "ok" ? h("span", {class: "fix"}, c.remedy) : null); }));
+    fill($("flight"), told.checks.map(c => { const [cls, word] = CHECKS[c.ok] || CHECKS.warn; return h("li", {}, h("span", {class: "pill plain " + cls}, word), h("span", {}, h("b", {}, spoken(c.name)), ": " + c.text), c.remedy && c.ok !== "ok" ? h("span", {class: "fix"}, c.remedy) : null); }));
   } catch (e) { if (no === flightNo) { $("flight-note").textContent = e.message; fill($("flight")); } }
 }
 $("form").addEventListener("change", e => { if (!$("real").hidden && e.target.id !== "f-mode" && e.target.id !== "f-confirm") { clearTimeout(flightTimer); flightTimer = setTimeout(preflight, 300); } });
@@ -1510,11 +1511,11 @@ $("form").onsubmit = async event => {
   $("save").disabled = true;
   try {
     if (editing) {
-      const done = await api("/api/bot/" + editing.id + "/update", {method: "POST", body: sent, timeout: 40000});
+      const done = await post("/api/bot/" + editing.id + "/update", sent);
       toast("Saved." + (done.needs_restart.length ? " Stop and start the bot for: " + done.needs_restart.join(", ").replaceAll("_", " ") + "." : ""));
       $("edit").close();
     } else {
-      const done = await api("/api/create-bot", {method: "POST", body: sent, timeout: 40000});
+      const done = await post("/api/create-bot", sent);
       $("edit").close(); toast(done.bot.name + " has been created.");
       if ($("f-start").checked) { await poll(); view.bots.some(b => b.id === done.bot.id) || view.bots.push(done.bot); startBot(done.bot.id); }
     }
@@ -1531,7 +1532,18 @@ function table(heads, list, make, nothing) {
   return h("table", {}, h("thead", {}, h("tr", {}, heads.map(t => h("th", {scope: "col", class: t.startsWith("#") ? "num" : ""}, t.replace("#", ""))))), h("tbody", {}, list.map(x => h("tr", {}, make(x)))));
 }
 const td = (v, cls) => h("td", {class: cls || ""}, v);
+const sideCell = side => td(side, side === "BUY" ? "good strong" : "bad strong");
 const plainNumber = n => !isNum(n) ? "" : /e/.test(String(n)) ? n.toFixed(20).replace(/\.?0+$/, "") : String(n);
+// Values over time; `from` and `to` cut what the axis shows of a time.
+function curve(canvas, times, datasets, {unit, legend, ticks, from, to}) {
+  const dim = css("--dim");
+  return new Chart(canvas, {type: "line", data: {labels: times.map(when), datasets}, options: {
+    responsive: true, maintainAspectRatio: false, animation: false, interaction: {mode: "index", intersect: false}, layout: {padding: {left: 14, right: 8, bottom: 10}},
+    plugins: {legend: {display: legend, labels: {color: dim, boxHeight: 2, boxWidth: 18}}, tooltip: {displayColors: legend, callbacks: {label: c => (legend ? c.dataset.label + ": " : "") + amount(c.parsed.y) + " " + unit}}},
+    scales: {
+      x: {ticks: {color: dim, maxTicksLimit: ticks, maxRotation: 0, callback: function (v) { return this.getLabelForValue(v).slice(from, to); }}, grid: {display: false}},
+      y: {position: "right", ticks: {color: dim, maxTicksLimit: 6}, grid: {color: css("--line")}}}}});
+}
 const gap = (to, from) => { const x = (to / from - 1) * 100; return percent(x) + " from the price"; };
 // What a person does to a position. Built once: what is being typed stays while the bot goes on.
 class Hands {
@@ -1617,7 +1629,7 @@ class Hands {
     return null;
   }
   send(command, body) {
-    return act(this.id, () => api("/api/bot/" + this.id + "/" + command, {method: "POST", body, timeout: 40000}), a => a.outcome === "waiting" ? a.text[0].toUpperCase() + a.text.slice(1) + "." : this.bot.name + ": " + a.text + ".");
+    return act(this.id, () => post("/api/bot/" + this.id + "/" + command, body), a => a.outcome === "waiting" ? a.text[0].toUpperCase() + a.text.slice(1) + "." : this.bot.name + ": " + a.text + ".");
   }
   async moveLevels() {
     if (this.move.disabled) return;
@@ -1648,7 +1660,7 @@ class Hands {
     if (!n) return;
     const q = this.bot.quote || "", before = this.bot.pot, after = before + way * Number(n.value);
     if (!await ask((way > 0 ? "Top up " : "Pay out of ") + this.bot.name + "?", "Its pot is " + amount(before) + " " + q + " now and " + amount(after) + " " + q + " afterwards. Nothing is moved at the exchange: " + (way > 0 ? "the bot may use that much more of the account." : "what is paid out belongs to no bot any more, and is yours."), way > 0 ? "Top up" : "Pay out", way < 0)) return;
-    const done = await act(this.id, () => api("/api/bot/" + this.id + "/pot", {method: "POST", body: {amount: (way < 0 ? "-" : "") + n.value}, timeout: 40000}), a => "The pot of " + this.bot.name + " was " + amount(a.before) + " " + q + " and is " + amount(a.after) + " " + q + "." + (a.warning ? " But " + a.warning + "." : ""));
+    const done = await act(this.id, () => post("/api/bot/" + this.id + "/pot", {amount: (way < 0 ? "-" : "") + n.value}), a => "The pot of " + this.bot.name + " was " + amount(a.before) + " " + q + " and is " + amount(a.after) + " " + q + "." + (a.warning ? " But " + a.warning + "." : ""));
     if (done) { this.potAmount.node.value = ""; this.forget(this.potAmount); this.hints(); }
   }
   async mend(choice) {
@@ -1664,10 +1676,10 @@ class Detail {
     this.headNode = h("div", {class: "card pad sum"});
     this.chartBox = h("div", {class: "chart"}); this.chartNote = h("p", {class: "note"}); this.chartNote.hidden = true;
     this.canvas = h("canvas", {role: "img", "aria-label": "Equity after each closed trade"});
-    this.equityBox = h("div", {class: "equity"}, this.canvas); this.equityNote = h("div", {class: "empty"}, "The curve begins with the first closed trade.");
+    this.equityBox = h("div", {class: "equity"}, this.canvas); this.equityNote = h("div", {class: "empty"}, "The curve begins with the first closed trade."); this.equityNote.hidden = true;
     this.select = h("select", {"aria-label": "Candles of the chart", on: {change: () => { this.frame = this.select.value; this.fitted = false; this.candles(); }}}, h("option", {value: ""}, "bot's"), ["1m", "5m", "15m", "1h", "4h", "1d"].map(t => h("option", {value: t}, t)));
     this.pre = h("pre", {id: "log", class: "mono"}); this.logBox = h("div", {class: "logbox", tabIndex: 0, role: "log", "aria-label": "Log", "aria-live": "off"}, this.pre);
-    this.pane = h("div", {class: "pane", id: "pane", role: "tabpanel", tabIndex: 0});
+    this.pane = h("div", {class: "pane", id: "pane", role: "tabpanel", tabIndex: 0}, h("div", {class: "empty"}, "Loading…"));
     this.tabs = h("div", {class: "tabs", role: "tablist", "aria-label": "Details"});
     this.root = h("div", {}, h("div", {class: "head"}, h("button", {class: "btn quiet", on: {click: () => { location.hash = ""; }}}, "← All bots")),
       this.headNode, (this.hands = new Hands(id)).missing,
@@ -1712,15 +1724,15 @@ class Detail {
     cell(this.headNode, [b.name, b.status, b.guarded, b.why, p && {...p, price_wall: 0}, b.profit, b.trades, b.last_signal, b.why_no_trade, b.notices, b.missing, b.problems, busy.has(b.id), b.trade_amount, b.win_rate, held(), b.guards, b.regime], () => [
       h("div", {class: "top"}, h("h2", {class: "clip"}, b.name), modeTag(b.mode), statePills(b), this.count = h("span", {class: "small dim"}), h("span", {class: "grow"}), buttons(b, true)),
       h("div", {class: "small dim"}, b.symbol + " · " + b.strategy + " · " + amount(b.trade_amount) + " " + (b.quote || "") + " a trade at first"),
-      b.why ? h("p", {class: "note " + (["crashed", "stuck"].includes(b.status) ? "bad" : "")}, b.why) : null,
+      b.why ? h("p", {class: "note " + (troubled(b) ? "bad" : "")}, b.why) : null,
       p && p.unwatched ? h("p", {class: "note bad"}, "The bot does not run and its stop does not lie at the exchange: nobody watches this position.") : null,
       b.mode === "live" ? h("p", {class: "note bad strong"}, "This bot trades with real money.") : null,
       (b.guards || []).filter(g => !b.notices.some(n => n.includes(g.text))).map(g => h("p", {class: "note " + (g.level === "hard" ? "bad" : "warn")}, "A guard has tripped: " + g.text + ". ", h("a", {href: "#yard"}, "Account & risk"))),
       b.notices.filter(n => n !== b.missing).map(n => h("p", {class: "note warn"}, n)),
       h("div", {class: "facts"},
-        fig("Profit", signed(b.profit) + " " + (b.quote || "") + (b.trades ? " (" + percent(b.profit_pct) + ")" : ""), tone(b.profit)),
+        fig("Profit", result(b.profit, b.trades ? b.profit_pct : null, b.quote), tone(b.profit)),
         fig("Trades", b.trades ? b.trades + ", " + Math.round(b.win_rate) + "% won" : "none yet"),
-        p ? [fig("Position", p.side + " " + quantity(p.quantity)), fig("Entry", price(p.entry_price)), fig(p.price_stale ? "Last known price" : "Price", price(p.price), p.price_stale ? "warn" : ""), fig("Open profit", signed(p.profit) + " " + (b.quote || "") + (isNum(p.profit_pct) ? " (" + percent(p.profit_pct) + ")" : ""), tone(p.profit)), fig("Stop", price(p.stop_loss)), fig("Target", price(p.take_profit)), fig("Since", moment(p.opened_at))] : fig("Position", "none", "dim"),
+        p ? [fig("Position", p.side + " " + quantity(p.quantity)), fig("Entry", price(p.entry_price)), fig(p.price_stale ? "Last known price" : "Price", price(p.price), p.price_stale ? "warn" : ""), fig("Open profit", result(p.profit, p.profit_pct, b.quote), tone(p.profit)), fig("Stop", price(p.stop_loss)), fig("Target", price(p.take_profit)), fig("Since", moment(p.opened_at))] : fig("Position", "none", "dim"),
         b.regime && REGIMES[b.regime.word] ? fig("Market", [REGIMES[b.regime.word], h("div", {class: "tiny dim"}, "since " + (b.regime.earlier ? "before " : ""), moment(b.regime.since_ms))]) : null),
       b.last_signal ? h("div", {class: "note"}, signalPill(b.last_signal.signal), " ", b.last_signal.reasoning, whyNot(b) ? h("div", {class: "small"}, "No trade: " + whyNot(b)) : null) : b.why_no_trade ? h("p", {class: "note"}, b.why_no_trade) : null,
       b.problems.slice(-3).map(x => h("p", {class: "note small " + (x.level === "WARNING" ? "warn" : "bad")}, moment(x.wall_ms), "  " + x.text))]);
@@ -1733,10 +1745,18 @@ class Detail {
     if (!d) return;
     const q = d.bot.quote || "";
     cell(this.pane, [this.tab, d[this.tab]], () => ({
-      trades: () => table(["#", "#Entry", "Opened", "#Exit", "Closed", "#Quantity", "#Profit", "Why it closed"].map((t, i) => i ? t : "No."), d.trades, t => [td(t.trade), td(price(t.entry_price), "num"), td(moment(t.entry_at), "nowrap"), td(t.open ? "open" : price(t.exit_price), "num"), td(t.open ? "–" : moment(t.exit_at), "nowrap"), td(quantity(t.quantity), "num"), td(t.open ? "–" : signed(t.profit) + " " + (t.quote || q) + " (" + percent(t.profit_pct) + ")", "num nowrap " + tone(t.profit)), td((t.exit_reason || "").replaceAll("_", " "))], "No trades yet. A trade appears here when the bot has bought."),
-      fills: () => table(["Time", "Side", "#Price", "#Quantity", "#Amount", "#Fee", "Role", "Trade"], d.fills, f => [td(moment(f.time_ms), "nowrap"), td(f.side, f.side === "BUY" ? "good strong" : "bad strong"), td(price(f.price), "num"), td(quantity(f.quantity), "num"), td(amount(f.quote) + " " + (f.quote_asset || q), "num nowrap"), td(quantity(f.fee) + " " + (f.fee_asset || ""), "num nowrap"), td((f.tag || f.role || "").replaceAll("_", " ")), td(f.trade)], "No fills yet."),
-      orders: () => table(["Time", "Side", "Kind", "State", "#Quantity", "#Price", "#Stop", "Role", "Client id"], d.orders, o => [td(moment(o.created_at), "nowrap"), td(o.side, o.side === "BUY" ? "good strong" : "bad strong"), td(o.kind || "–"), td(o.status === "SENDING" ? "outcome unknown" : (o.status || "").toLowerCase().replaceAll("_", " "), o.open ? "strong" : "dim"), td(quantity(o.quantity), "num"), td(price(o.price), "num"), td(isNum(o.stop_price) ? price(o.stop_price) : "–", "num"), td((o.tag || o.role || "").replaceAll("_", " ")), td(o.client_id || "", "mono tiny")], "No orders yet."),
-      decisions: () => table(["Time", "Signal", "Reasoning", "Action", "Why not", "#Price"], d.decisions, x => [td(moment(x.market_ms), "nowrap"), td(signalPill(x.signal || "–")), td(x.reasoning || "", "reason"), td(x.action || ""), td(x.why_not || "", "reason dim"), td(price(x.price), "num")], "No decisions yet. The bot writes one at each check."),
+      trades: () => table(["No.", "#Entry", "Opened", "#Exit", "Closed", "#Quantity", "#Profit", "Why it closed"], d.trades, t => [
+        td(t.trade), td(price(t.entry_price), "num"), td(moment(t.entry_at), "nowrap"),
+        td(t.open ? "open" : price(t.exit_price), "num"), td(t.open ? "–" : moment(t.exit_at), "nowrap"),
+        td(quantity(t.quantity), "num"), td(t.open ? "–" : result(t.profit, t.profit_pct, t.quote || q), "num nowrap " + tone(t.profit)), td(spoken(t.exit_reason))], "No trades yet. A trade appears here when the bot has bought."),
+      fills: () => table(["Time", "Side", "#Price", "#Quantity", "#Amount", "#Fee", "Role", "Trade"], d.fills, f => [
+        td(moment(f.time_ms), "nowrap"), sideCell(f.side), td(price(f.price), "num"), td(quantity(f.quantity), "num"),
+        td(amount(f.quote) + " " + (f.quote_asset || q), "num nowrap"), td(quantity(f.fee) + " " + (f.fee_asset || ""), "num nowrap"), td(spoken(f.tag || f.role)), td(f.trade)], "No fills yet."),
+      orders: () => table(["Time", "Side", "Kind", "State", "#Quantity", "#Price", "#Stop", "Role", "Client id"], d.orders, o => [
+        td(moment(o.created_at), "nowrap"), sideCell(o.side), td(o.kind || "–"), td(o.status === "SENDING" ? "outcome unknown" : (o.status || "").toLowerCase().replaceAll("_", " "), o.open ? "strong" : "dim"),
+        td(quantity(o.quantity), "num"), td(price(o.price), "num"), td(isNum(o.stop_price) ? price(o.stop_price) : "–", "num"), td(spoken(o.tag || o.role)), td(o.client_id || "", "mono tiny")], "No orders yet."),
+      decisions: () => table(["Time", "Signal", "Reasoning", "Action", "Why not", "#Price"], d.decisions, x => [
+        td(moment(x.market_ms), "nowrap"), td(signalPill(x.signal || "–")), td(x.reasoning || "", "reason"), td(x.action || ""), td(x.why_not || "", "reason dim"), td(price(x.price), "num")], "No decisions yet. The bot writes one at each check."),
     })[this.tab]());
   }
   equity() {
@@ -1747,9 +1767,8 @@ class Detail {
     if (points.length < 2 || !window.Chart) return;
     if (this.plot) this.plot.destroy();
     const up = points[points.length - 1].value >= points[0].value, color = css(up ? "--good" : "--bad");
-    this.plot = new Chart(this.canvas, {type: "line", data: {labels: points.map(p => when(p.at)), datasets: [{data: points.map(p => p.value), borderColor: color, backgroundColor: color + "22", fill: true, pointRadius: points.length > 40 ? 0 : 2.5, borderWidth: 2}]},
-      options: {responsive: true, maintainAspectRatio: false, animation: false, interaction: {mode: "index", intersect: false}, plugins: {legend: {display: false}, tooltip: {displayColors: false, callbacks: {label: c => amount(c.parsed.y) + " " + (this.data.bot.quote || "")}}},
-        scales: {x: {ticks: {color: css("--dim"), maxTicksLimit: 4, maxRotation: 0, callback: function (v) { return this.getLabelForValue(v).slice(5, 16); }}, grid: {display: false}}, y: {position: "right", ticks: {color: css("--dim"), maxTicksLimit: 6}, grid: {color: css("--line")}}}, layout: {padding: {left: 14, right: 8, bottom: 10}}}});
+    this.plot = curve(this.canvas, points.map(p => p.at), [{label: "pot", data: points.map(p => p.value), borderColor: color, backgroundColor: color + "22", fill: true, pointRadius: points.length > 40 ? 0 : 2.5, borderWidth: 2}],
+      {unit: this.data.bot.quote || "", legend: false, ticks: 4, from: 5, to: 16});
   }
   async candles() {
     let c;
@@ -1851,7 +1870,7 @@ class Backtest {
     const sent = body || this.asked();
     this.problem.hidden = true; for (const k of ["venue", "from", "to", "cash", "fee_pct", "slippage_pct", "protection", "timing"]) this.wrong(k, "");
     this.go.disabled = true;
-    try { const a = await api("/api/bot/" + this.id + "/backtest", {method: "POST", body: sent, timeout: 40000}); this.toggle(false); this.watch(a.run); this.load(); }
+    try { const a = await post("/api/bot/" + this.id + "/backtest", sent); this.toggle(false); this.watch(a.run); this.load(); }
     catch (e) {
       const rest = e.message.split(/; (?=[a-z_]+: )/).filter(part => { const m = /^([a-z_]+): (.*)$/s.exec(part); return !(m && m[1] in this && this.wrong(m[1], m[2])); });
       this.problem.hidden = !rest.length; this.problem.textContent = rest.join("; "); this.toggle(true);
@@ -1902,16 +1921,16 @@ class Backtest {
       h("div", {class: "row"}, d.files.includes("report.html") ? link("report.html", "Full report", {target: "_blank", rel: "noopener noreferrer"}) : null, d.files.includes("trades.csv") ? link("trades.csv", "Trades as CSV", {download: ""}) : null, d.files.includes("result.json") ? link("result.json", "All as JSON", {download: ""}) : null),
       r.equity.length > 1 ? h("div", {class: "equity"}, canvas) : null,
       h("details", {}, h("summary", {}, "All figures"), h("table", {class: "bt-figures"}, h("tbody", {}, r.figures.map(([k, v]) => h("tr", {}, h("th", {scope: "row"}, k.trim()), td(v, "num")))))),
-      h("details", {}, h("summary", {}, "Trades (" + num(r.trades_total, 0, 0) + (r.trades_total > r.trades.length ? ", the last " + r.trades.length + " here" : "") + ")"), h("div", {class: "pane", tabIndex: 0, role: "group", "aria-label": "Trades of the backtest"}, table(["Opened", "#Entry", "Closed", "#Exit", "#Quantity", "#Profit", "Why it closed"], [...r.trades].reverse(), t => [td(moment(t.entry_time), "nowrap"), td(price(t.entry_price), "num"), td(moment(t.exit_time), "nowrap"), td(price(t.exit_price), "num"), td(quantity(t.quantity), "num"), td(signed(t.profit) + " (" + p(t.profit_pct, true) + ")", "num nowrap " + tone(t.profit)), td((t.exit_reason || "").replaceAll("_", " "))], "It made no trade."))));
+      h("details", {}, h("summary", {}, "Trades (" + num(r.trades_total, 0, 0) + (r.trades_total > r.trades.length ? ", the last " + r.trades.length + " here" : "") + ")"), h("div", {class: "pane", tabIndex: 0, role: "group", "aria-label": "Trades of the backtest"}, table(["Opened", "#Entry", "Closed", "#Exit", "#Quantity", "#Profit", "Why it closed"], [...r.trades].reverse(), t => [td(moment(t.entry_time), "nowrap"), td(price(t.entry_price), "num"), td(moment(t.exit_time), "nowrap"), td(price(t.exit_price), "num"), td(quantity(t.quantity), "num"), td(result(t.profit, t.profit_pct), "num nowrap " + tone(t.profit)), td(spoken(t.exit_reason))], "It made no trade."))));
     if (r.equity.length > 1) this.chart(canvas, r, q);
   }
   again(ask) { const sent = {venue: ask.venue, cash: ask.cash, fee_pct: ask.fee_pct, slippage_pct: ask.slippage_pct, timing: ask.timing}; if (ask.protection) sent.protection = ask.protection; if (isNum(ask.from_ms)) sent.from = ask.from_ms; if (isNum(ask.to_ms)) sent.to = ask.to_ms; return sent; }
   chart(canvas, r, q) {
     if (!window.Chart) return;
     const color = css(r.metrics.return_pct >= 0 ? "--good" : "--bad"), held = r.equity.every(e => isNum(e[2]));
-    this.plot = new Chart(canvas, {type: "line", data: {labels: r.equity.map(e => when(e[0])), datasets: [{label: "this backtest", data: r.equity.map(e => e[1]), borderColor: color, backgroundColor: color + "22", fill: true, pointRadius: 0, borderWidth: 2}, ...(held ? [{label: "buy and hold, before fees", data: r.equity.map(e => e[2]), borderColor: css("--dim"), borderDash: [5, 4], pointRadius: 0, borderWidth: 1.5}] : [])]},
-      options: {responsive: true, maintainAspectRatio: false, animation: false, interaction: {mode: "index", intersect: false}, plugins: {legend: {labels: {color: css("--dim"), boxHeight: 2, boxWidth: 18}}, tooltip: {callbacks: {label: c => c.dataset.label + ": " + amount(c.parsed.y) + " " + q}}},
-        scales: {x: {ticks: {color: css("--dim"), maxTicksLimit: innerWidth < 700 ? 3 : 8, maxRotation: 0, callback: function (v) { return this.getLabelForValue(v).slice(0, 10); }}, grid: {display: false}}, y: {position: "right", ticks: {color: css("--dim"), maxTicksLimit: 6}, grid: {color: css("--line")}}}}});
+    const sets = [{label: "this backtest", data: r.equity.map(e => e[1]), borderColor: color, backgroundColor: color + "22", fill: true, pointRadius: 0, borderWidth: 2}];
+    if (held) sets.push({label: "buy and hold, before fees", data: r.equity.map(e => e[2]), borderColor: css("--dim"), borderDash: [5, 4], pointRadius: 0, borderWidth: 1.5});
+    this.plot = curve(canvas, r.equity.map(e => e[0]), sets, {unit: q, legend: true, ticks: innerWidth < 700 ? 3 : 8, from: 0, to: 10});
   }
   async end(run, goes) {
     try { await api("/api/backtests/" + run, {method: "DELETE", timeout: 15000}); }
@@ -1961,7 +1980,7 @@ class Over {
     this.noteInput = h("input", {id: "maint-note", maxLength: 200, autocomplete: "off", placeholder: "e.g. new server"});
     this.maintText = h("p", {class: "small"});
     this.maintOn = h("button", {id: "maint-on", class: "btn", type: "button", on: {click: () => this.pause()}}, "Begin maintenance");
-    this.maintOff = h("button", {id: "maint-off", class: "btn primary", type: "button", on: {click: () => act("maint", () => api("/api/maintenance", {method: "POST", body: {on: false}, timeout: 60000}), "Maintenance is over: bots that are wanted start.")}}, "Lift it");
+    this.maintOff = h("button", {id: "maint-off", class: "btn primary", type: "button", on: {click: () => act("maint", () => post("/api/maintenance", {on: false}, 60000), "Maintenance is over: bots that are wanted start.")}}, "Lift it");
     this.maintNote = h("div", {class: "field"}, h("label", {htmlFor: "maint-note"}, "Note, for whoever looks here"), this.noteInput);
     this.maint = h("section", {class: "card pad sum", "aria-label": "Maintenance"}, h("h2", {}, "Maintenance"), this.maintText, this.maintNote, h("div", {class: "row"}, this.maintOn, this.maintOff));
     this.list = h("div", {class: "stack"});
@@ -2008,7 +2027,7 @@ class Over {
     const blind = !view || Boolean(failing && this.yard), known = blind ? [] : stillOpen(), seen = new Set((blind ? [] : view.bots).map(b => b.id));
     return known.concat((this.yard && this.yard.left || []).filter(s => !seen.has(s.id)).map(s => ({id: s.id, name: s.name, unlisted: s.error || s.open})));
   }
-  pull(level, confirm, good) { return act("kill", () => api("/api/kill-switch", {method: "POST", body: confirm ? {level, confirm} : {level}, timeout: 60000}), a => { const bad = Object.entries(a.errors || {}); if (bad.length) toast("Not reached: " + bad.map(([i, why]) => "bot " + i + " (" + why + ")").join("; "), true); return good; }); }
+  pull(level, confirm, good) { return act("kill", () => post("/api/kill-switch", confirm ? {level, confirm} : {level}, 60000), a => { const bad = Object.entries(a.errors || {}); if (bad.length) toast("Not reached: " + bad.map(([i, why]) => "bot " + i + " (" + why + ")").join("; "), true); return good; }); }
   async stopEntries() {
     if (await ask("Stop entries of all bots?", "No bot buys anything until you lift it. Open positions go on: their stops, targets and strategies sell as ever.", "Stop entries", true)) this.pull("entries", null, "No bot buys any more.");
   }
@@ -2032,7 +2051,7 @@ class Over {
   async pause() {
     const bare = view.bots.filter(b => b.position && b.position.protection !== "exchange"), runs = view.bots.filter(alive).length, note = this.noteInput.value.trim();
     if (!await ask("Begin maintenance?", plural(runs, "bot finishes its", "bots finish their") + " step and " + (runs === 1 ? "stops" : "stop") + "; none starts until you lift it." + (bare.length ? " Nobody watches these positions meanwhile, because their stops don't lie at the exchange:" : ""), "Begin", bare.length > 0, {list: bare.map(b => b.name + ": " + quantity(b.position.quantity) + " of " + b.symbol)})) return;
-    const done = await act("maint", () => api("/api/maintenance", {method: "POST", body: {on: true, note}, timeout: 180000}), "Maintenance mode is on.");
+    const done = await act("maint", () => post("/api/maintenance", {on: true, note}, 180000), "Maintenance mode is on.");
     if (done) { this.noteInput.value = ""; for (const [i, r] of Object.entries(done.bots)) if (r.error) toast("Bot " + i + ": " + r.error, true); }
   }
   // --- accounts
@@ -2076,7 +2095,7 @@ class Over {
   }
   async reset(mode, s, l) {
     if (!await ask("Reset " + l.words + " of " + s.name + "?", "Its measure begins anew from now" + (l.tripped ? ", and entries are allowed again." : "."), "Reset", Boolean(l.tripped))) return;
-    if (await act("guards", () => api("/api/guards/reset", {method: "POST", body: s.bot ? {bot: s.bot, limit: l.limit} : {scope: s.scope, limit: l.limit}}), "It begins anew.")) this.ask(mode);
+    if (await act("guards", () => post("/api/guards/reset", s.bot ? {bot: s.bot, limit: l.limit} : {scope: s.scope, limit: l.limit}), "It begins anew.")) this.ask(mode);
   }
   edit(mode, s) {
     const limits = {}, d = $("limits");
@@ -2090,7 +2109,7 @@ class Over {
       const found = readLevels("a-", ACCOUNT_GUARDS, []), failed = text => { $("limits-error").textContent = text; $("limits-error").hidden = false; };
       if (!found) { failed("A limit must be a plain number such as 5 or 2.5."); return; }
       $("limits-save").disabled = true;
-      try { await api("/api/guards", {method: "POST", body: {scope: s.scope, limits: found, before: limits}}); d.close(); toast("Saved."); this.ask(mode); }
+      try { await post("/api/guards", {scope: s.scope, limits: found, before: limits}); d.close(); toast("Saved."); this.ask(mode); }
       catch (x) { failed(limitWords(x.message)); }
       finally { $("limits-save").disabled = false; }
     };
@@ -2100,13 +2119,13 @@ class Over {
     const mine = s => h("div", {}, h("a", {href: "#bot/" + s.bot_id}, s.name), " " + quantity(s.quantity) + (s.dust ? " + " + quantity(s.dust) + " dust" : ""), isNum(s.worth) ? h("span", {class: "dim"}, " ≈ " + amount(s.worth) + " " + s.quote) : null, s.unsettled ? h("span", {class: "warn"}, " (an order is under way)") : null);
     const whose = {foreign: "not this yard's", orphan: "this yard's, but no bot knows it", unknown: "unknown: a position file can't be read"};
     return [h("h3", {}, "Holdings"), x.settled ? null : h("p", {class: "note small"}, "Bots are trading just now; some figures are told when their orders are booked."),
-      x.assets.length ? fold(["Asset", "#Free", "#Locked", "Bots' coins", "#Pots may spend", "#Nobody's", "#Unexplained"], x.assets, a => [td(a.asset, "strong whole"), td(quantity(a.free), "num"), td(a.locked ? quantity(a.locked) : "–", "num dim"), td(a.shares.length ? [a.shares.slice(0, 8).map(mine), a.shares.length > 8 ? h("div", {class: "dim"}, "and " + (a.shares.length - 8) + " more") : null, a.missing ? h("div", {class: "bad strong"}, quantity(a.missing) + " of them are missing in the account") : null] : "–", "whole"), td(a.pots === 0 ? "–" : orUnknown(a.pots), "num"), td(orUnknown(a.unclaimed), "num"), td(a.unexplained === 0 ? "–" : orUnknown(a.unexplained, n => h("span", {class: "warn strong"}, (n > 0 ? "+" : "−") + quantity(Math.abs(n)))), "num")]) : h("p", {class: "small dim"}, "The account holds nothing."),
+      x.assets.length ? fold(["Asset", "#Free", "#Locked", "Bots' coins", "#Pots may spend", "#Nobody's", "#Unexplained"], x.assets, a => [td(a.asset, "strong whole"), td(quantity(a.free), "num"), td(a.locked ? quantity(a.locked) : "–", "num dim"), td(a.shares.length ? [a.shares.slice(0, 8).map(mine), a.shares.length > 8 ? h("div", {class: "dim"}, "and " + (a.shares.length - 8) + " more") : null, a.missing ? h("div", {class: "bad strong"}, quantity(a.missing) + " of them are missing in the account") : null] : "–", "whole"), td(a.pots === 0 ? "–" : orUnknown(a.pots), "num"), td(orUnknown(a.unclaimed), "num"), td(a.unexplained === 0 ? "–" : orUnknown(a.unexplained, n => h("span", {class: "warn strong"}, change(n))), "num")]) : h("p", {class: "small dim"}, "The account holds nothing."),
       x.assets.filter(a => a.pots_word).map(a => h("p", {class: "note warn"}, a.pots_word[0].toUpperCase() + a.pots_word.slice(1) + ".")),
-      x.orders && x.orders.length ? [h("h3", {}, "Orders that are no bot's"), h("p", {class: "small dim"}, "They hold coins or money of the account; nothing here touches them."), fold(["Coin", "Side", "Kind", "#Price", "#Quantity", "Whose", "Client id", ""], x.orders, o => [td(o.symbol, "strong whole"), td(o.side, o.side === "BUY" ? "good" : "bad"), td((o.kind || "").toLowerCase().replaceAll("_", " ")), td(price(isNum(o.price) ? o.price : o.stop_price), "num"), td(quantity(o.quantity) + (o.executed ? ", done " + quantity(o.executed) : ""), "num"), td(whose[o.whose] || o.whose, o.whose === "orphan" ? "warn" : ""), td(o.client_id, "mono tiny whole"), td(o.whose === "orphan" ? h("button", {id: domId("orphan " + o.client_id), class: "btn quiet danger", type: "button", on: {click: () => this.orphan(mode, o)}}, "Take back") : "", "num")])] : null];
+      x.orders && x.orders.length ? [h("h3", {}, "Orders that are no bot's"), h("p", {class: "small dim"}, "They hold coins or money of the account; nothing here touches them."), fold(["Coin", "Side", "Kind", "#Price", "#Quantity", "Whose", "Client id", ""], x.orders, o => [td(o.symbol, "strong whole"), sideCell(o.side), td((o.kind || "").toLowerCase().replaceAll("_", " ")), td(price(isNum(o.price) ? o.price : o.stop_price), "num"), td(quantity(o.quantity) + (o.executed ? ", done " + quantity(o.executed) : ""), "num"), td(whose[o.whose] || o.whose, o.whose === "orphan" ? "warn" : ""), td(o.client_id, "mono tiny whole"), td(o.whose === "orphan" ? h("button", {id: domId("orphan " + o.client_id), class: "btn quiet danger", type: "button", on: {click: () => this.orphan(mode, o)}}, "Take back") : "", "num")])] : null];
   }
   async orphan(mode, o) {
     if (!await ask("Take this order back?", o.side + " " + quantity(o.quantity) + " " + o.symbol + " is cancelled at the exchange. What it had executed shows as unexplained until you take it into the books.", "Take it back", true)) return;
-    if (await act("orphan", () => api("/api/cancel-orphan", {method: "POST", body: {mode, client_id: o.client_id}, timeout: 40000}), a => a.text)) this.ask(mode);
+    if (await act("orphan", () => post("/api/cancel-orphan", {mode, client_id: o.client_id}), a => a.text)) this.ask(mode);
   }
   budget(list) {
     const part = (k, used, most) => h("div", {class: "fig"}, h("span", {class: "k"}, k), h("span", {class: "v"}, num(used, 0, 0) + " of " + num(most, 0, 0)), bar(used / most * 100, heat(used / most * 125), k));
