@@ -165,7 +165,7 @@ def test_nobody_is_ended_whose_guard_could_not_start(home: Home) -> None:
 
 
 def test_an_exchange_that_does_not_answer_is_told_and_the_bot_goes_on_trying(tmp_path: Path) -> None:
-    with killable(tmp_path / "home", HTTP_TIMEOUT="2") as home:
+    with killable(tmp_path / "home", HTTP_TIMEOUT="1") as home:
         home.paper()
         records(home, 1)
         child = start(home, 1)[0]
@@ -173,8 +173,8 @@ def test_an_exchange_that_does_not_answer_is_told_and_the_bot_goes_on_trying(tmp
         paper = home.children[0]
         os.kill(paper.pid, signal.SIGSTOP)
         begun = time.monotonic()
-        done = command(home, "kill_switch", "--flatten", "--yes", "--wait", "12")
-        assert done.returncode == 1 and time.monotonic() - begun < patience(20), done.stdout
+        done = command(home, "kill_switch", "--flatten", "--yes", "--wait", "20")
+        assert done.returncode == 1 and time.monotonic() - begun < patience(30), done.stdout
         assert "Still open" in done.stdout and "exchange failed" in done.stdout, done.stdout
         assert child.poll() is None and pid_of(home, 1) == child.pid, "it lives, so it is not ended"
         os.kill(paper.pid, signal.SIGCONT)
