@@ -28,6 +28,7 @@ from core.model import Venue
 from core.storage import Files
 from fleet_help import yardful
 from kill_help import end
+from patience import patience
 from processes import BUY_ONCE, ROOT, Home, until
 
 COINS = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
@@ -43,10 +44,10 @@ def home(tmp_path: Path) -> Iterator[Home]:
     made.strategy("buy_once", BUY_ONCE)
     yield made
     end(made)
-    listed = subprocess.run(["screen", "-ls"], capture_output=True, text=True, timeout=10).stdout
+    listed = subprocess.run(["screen", "-ls"], capture_output=True, text=True, timeout=patience(10)).stdout
     for session in parse_sessions(listed):
         if session.name.startswith(prefix):
-            subprocess.run(["screen", "-S", session.full, "-X", "quit"], capture_output=True, timeout=10)
+            subprocess.run(["screen", "-S", session.full, "-X", "quit"], capture_output=True, timeout=patience(10))
     for n in range(1, 7):
         assert Files(made.path).lock(f"bot_{n}.lock").holder() is None, f"bot {n} is still there"
 
@@ -94,7 +95,7 @@ def test_six_bots_with_open_positions_are_flat_and_stay_flat_until_it_is_lifted(
     assert done.returncode == 0, done.stdout + done.stderr
     print(f"\nsix bots, one of them dead: everything flat after {took:.1f} s")
     print(done.stdout)
-    assert held(home, 6) == [] and took < 40
+    assert held(home, 6) == [] and took < patience(40)
     sold = [[r["tag"] for r in home.lines(f"bot_{n}_fills.jsonl") if r["side"] == "SELL"] for n in range(1, 7)]
     assert all(tags and set(tags) == {"kill"} for tags in sold), sold
     wallet_is_the_books(home)
@@ -138,7 +139,7 @@ def test_the_yard_trips_an_accounts_guard_and_every_bot_of_it_sells(home):
         wallet_is_the_books(home)
     finally:
         yard.terminate()
-        yard.wait(15)
+        yard.wait(patience(15))
         command(home, "yard", "stop", "--all")
 
 

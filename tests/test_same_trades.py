@@ -73,7 +73,7 @@ def case_of(strategy: str, option: str, number: int) -> Case:
     return Case(symbol, strategy, start, 3.0 if strategy in RARE and not WHOLE else DAYS, record, slippage="0.05" if option in SLIPPING else "0")
 
 
-@pytest.mark.timeout(3600 if WHOLE else 120)
+@pytest.mark.timeout(3600 if WHOLE else 280)
 @pytest.mark.parametrize(("strategy", "option"), pairs())
 def test_the_backtest_makes_the_trades_of_the_bot(tmp_path: Path, strategy: str, option: str) -> None:
     number = list(OPTIONS).index(option) + STRATEGIES.index(strategy)
@@ -123,7 +123,7 @@ class Ladder(Strategy):
         return Decision(tuple(intents), memo={**position.memo, "age": age})
 
 
-@pytest.mark.timeout(1200 if WHOLE else 120)
+@pytest.mark.timeout(1200 if WHOLE else 280)
 @pytest.mark.parametrize("stop", ["1.2", "6"] if WHOLE else ["1.2"])
 def test_a_strategy_that_manages_its_position_by_resting_orders_trades_the_same(tmp_path: Path, stop: str) -> None:
     case = Case("BTCUSDT", "ladder", BEGIN, DAYS, {"stop_loss_pct": stop, "take_profit_pct": 0, "check_interval": 300})
@@ -161,7 +161,7 @@ def wild(seed: int, rows: int, holes: float = 0.08) -> Bars:
     return Bars("BTCUSDT", "1m", times[keep], o, h, lo, c, np.full(int(keep.sum()), 1.5))
 
 
-@pytest.mark.timeout(1200 if WHOLE else 120)
+@pytest.mark.timeout(1200 if WHOLE else 280)
 @pytest.mark.parametrize("seed", range(40) if WHOLE else (1, 3))
 @pytest.mark.parametrize("stops", [True, False], ids=["STOP_LOSS", "STOP_LOSS_LIMIT"])
 def test_wild_candles_with_jumps_and_holes_are_traded_the_same(tmp_path: Path, seed: int, stops: bool) -> None:
