@@ -47,6 +47,7 @@ from core.errors import (
     StateError,
     StrategyError,
 )
+from core.model import HIGHEST_ID
 from core.storage import Files
 from strategies import registry as strategy_registry
 
@@ -97,8 +98,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _bot_id(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 999_999:
-        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a whole number from 1 to 999999")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= HIGHEST_ID:
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a whole number from 1 to {HIGHEST_ID}")
     return int(text)
 
 

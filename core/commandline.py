@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from core.errors import BotyardError, Conflict, InputError, SettingsError, StrategyError
+from core.model import HIGHEST_ID
 from core.storage import dumps
 
 DONE, FOUND, USAGE, NOT_NOW, BROKEN, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -58,7 +59,7 @@ class Parser(argparse.ArgumentParser):
 
 def bot_id(text: str) -> int:
     """A bot's number, for argparse."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:10]) <= 999_999:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:10]) <= HIGHEST_ID:
         raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a bot's number, from 1")
     return int(text)
 

@@ -17,6 +17,7 @@ Role = Literal["entry", "exit", "stop", "target", "safety"]
 Mode = Literal["paper", "testnet", "live"]
 
 ZERO = Decimal(0)
+HIGHEST_ID = 999_999  # of a bot
 MODES: tuple[Mode, ...] = ("paper", "testnet", "live")
 
 # Order states, in the order in which they can follow one another (fold relies on it).

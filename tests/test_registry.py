@@ -151,6 +151,13 @@ def test_a_change_of_what_is_wanted_is_in_the_audit_with_its_reason(registry: Re
 # --- ids --------------------------------------------------------------------------------------
 
 
+def test_the_last_number_there_is_used_by_hand_does_not_end_the_counting(registry: Registry) -> None:
+    first = registry.create(GOOD)["id"]
+    registry.files.path("bot_999999.log").touch()
+    registry.files.path("bot_2.log").touch()
+    assert [registry.create(GOOD)["id"] for _ in range(2)] == [first + 2, first + 3]
+
+
 def test_an_id_is_never_used_again_after_a_deletion(registry: Registry) -> None:
     assert [registry.create(GOOD)["id"] for _ in range(3)] == [1, 2, 3]
     registry.delete(3)

@@ -22,6 +22,7 @@ from core.config import ROOT
 from core.errors import AlreadyRunning, Conflict, NotFound, StateError
 from core.fleet import locks, records, state
 from core.fleet.audit import audit
+from core.model import HIGHEST_ID
 from core.storage import Files
 
 BOTS = "active_bots.json"
@@ -120,7 +121,12 @@ class Registry:
         """One above every id that a record, a remembered number, a file here or in archive/ names."""
         names = [p.name for folder in (self.files.home, self.files.path(ARCHIVE)) if folder.is_dir() for p in folder.glob("bot_*")]
         found = [int(m.group(1)) for n in names if (m := _OF_BOT.match(n))]
-        return max([0, self._highest_remembered(), *found, *(b["id"] for b in bots)]) + 1
+        used = {self._highest_remembered(), *found, *(b["id"] for b in bots)}
+        following = max(used) + 1
+        if following <= HIGHEST_ID:
+            return following
+        # Somebody ran a bot by hand under the last number there is; what it left must not end the yard's counting.
+        return next(n for n in range(1, following) if n not in used)
 
     def create(self, fields: Mapping[str, Any], by: str = "") -> dict[str, Any]:
         """A new bot, stopped, with an id never used before. InputError lists all problems.
