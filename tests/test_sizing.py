@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import hypothesis.strategies as st
 from hypothesis import given
 
+from core.bot.decisions import Plan, entry_budget
 from core.market import sizing
 from core.market.fees import floor8
 from core.market.filters import violation
 from core.model import ZERO, Rules, Symbol, ceil_to, floor_to
+from test_fold import flat
 
 D = Decimal
 powers = st.integers(-8, 1).map(lambda n: D(1).scaleb(n))
@@ -97,6 +100,24 @@ def test_levels_lie_on_the_tick_and_on_their_side(market: tuple[Symbol, Decimal]
     below, above = (sizing.level(price, percent, symbol.rules, above=a) for a in (False, True))
     assert below % symbol.rules.tick == above % symbol.rules.tick == 0
     assert below <= price <= above
+
+
+@given(symbols(), st.integers(-100, 100))
+def test_the_largest_entry_stays_within_what_one_order_may_buy_and_sell_also_where_the_price_moves_a_little(market: tuple[Symbol, Decimal], moved: int) -> None:
+    symbol, price = market
+    top = sizing.maximum_quantity(symbol.rules)
+    assert top is not None
+    filled_at = price * (1 + D(moved) / 10_000)
+    assert sizing.largest_entry(symbol, price) / filled_at < top
+
+
+def test_a_pot_above_what_one_order_may_buy_buys_that_much() -> None:
+    rules = Rules(tick=D("0.01"), step=D("0.1"), min_quantity=D("0.1"), max_quantity=D(1000), market_max_quantity=D(50), min_notional=D(5))
+    symbol = Symbol("X", "B", "Q", True, rules)
+    assert entry_budget(Plan(D(200)), flat(), symbol, D(10), D(5000)) == (D(200), "")
+    assert entry_budget(Plan(D(2000)), flat(), symbol, D(10), D(5000)) == (D(490), "")
+    tiny = Symbol("X", "B", "Q", True, replace(rules, market_max_quantity=D("0.4")))
+    assert entry_budget(Plan(D(2000)), flat(), tiny, D(10), D(5000))[0] == 0
 
 
 def test_a_price_of_one_tick_has_no_stop_and_is_not_entered() -> None:

@@ -217,7 +217,7 @@ class _Run:
             raise _UnfitError
         most = [q for q in (rules.max_quantity, rules.market_max_quantity) if q > 0]
         most += [Decimal(str(f["maxPosition"])) for f in rules.filters if f["filterType"] == "MAX_POSITION"]
-        self.largest = int(min(most) * self.unit) if most else 2**200
+        self.largest = int(min(most) * (1 - 2 * sizing.ROOM) * self.unit) if most else 2**200
         self.richest = int((rules.max_notional or sizing.NO_MAXIMUM) * self.unit * low // (2 * top))
         coins = max(rules.step, rules.min_quantity, rules.market_min_quantity)
         self.least = int(SAFE * (rules.min_notional + coins * Decimal(max(high, int(bars.open.max()))).scaleb(-8)) * self.unit)

@@ -122,15 +122,16 @@ def entry_budget(
     if plan.max_entry is not None:
         budget = min(budget, plan.max_entry)
     quantum = Decimal(1).scaleb(-symbol.quote_precision)
-    budget = floor_to(budget, quantum)
-    smallest = sizing.smallest_entry(symbol, price, plan.stop_loss_pct)
-    largest = sizing.largest_entry(symbol)
+    smallest, largest = sizing.smallest_entry(symbol, price, plan.stop_loss_pct), sizing.largest_entry(symbol, price)
+    if largest < min(budget, smallest):
+        return ZERO, f"{symbol.name} takes at most {plain(largest)} {symbol.quote} in one order, too little for a position that could be sold again"
+    budget = floor_to(min(budget, largest), quantum)
     if budget < smallest:
         have = f"{name} of {plain(budget)} {symbol.quote} is" if size == ONE else f"{name} come to {plain(budget)} {symbol.quote}, which is"
         return ZERO, f"the {have} below the smallest entry that could be sold again, {plain(smallest)} {symbol.quote}"
     if budget > free_quote:
         return ZERO, f"low funds: the pot is {plain(budget)} {symbol.quote}, free are {plain(free_quote)} {symbol.quote}"
-    return min(budget, largest), ""
+    return budget, ""
 
 
 def look(position: Position, price: Decimal, looks_beyond: int = 0) -> Decision:

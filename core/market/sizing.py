@@ -13,6 +13,7 @@ ONE = Decimal(1)
 # Taken off the price at which the stop's sale is valued: a stop-limit lies 1 % under the
 # stop, and the exchange values market orders at an average that may lag behind.
 RESERVE = Decimal("0.05")
+ROOM = Decimal("0.02")
 DEFAULT_FEE = Decimal("0.001")
 NO_MAXIMUM = Decimal(10) ** 9  # quote asset, where a symbol names no maximum notional
 
@@ -62,9 +63,14 @@ def smallest_entry(symbol: Symbol, price: Decimal, stop_loss_pct: Decimal | None
     return ceil_to(bought * price, Decimal("0.01") if price >= 1 else Decimal("0.00000001"))
 
 
-def largest_entry(symbol: Symbol) -> Decimal:
-    """The largest amount of quote asset for one order."""
-    return symbol.rules.max_notional or NO_MAXIMUM
+def largest_entry(symbol: Symbol, price: Decimal | None = None) -> Decimal:
+    """The largest amount of quote asset for one order; at a price, for one at market that buys no more than may be sold at once.
+
+    The exchange turns an amount of quote asset into a quantity by prices of its own, and refuses
+    one above the symbol's maximum: hence a little less than that (ROOM)."""
+    largest = symbol.rules.max_notional or NO_MAXIMUM
+    top = maximum_quantity(symbol.rules)
+    return largest if price is None or top is None else min(largest, top * price * (ONE - ROOM))
 
 
 def quantity_for(quote: Decimal, price: Decimal, rules: Rules) -> Decimal:
