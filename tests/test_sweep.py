@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from core.backtest import arguments, engine, metrics, prepare, space, sweep
+from core.backtest import arguments, engine, metrics, prepare, provenance, space, sweep
 from core.backtest.sweep import Outcome, Row, Sweep
 from core.errors import InputError
 from core.fleet.registry import Registry
@@ -170,6 +170,52 @@ def test_another_question_does_not_mix_with_the_file_of_the_first(asked: Any, tm
     path.write_text("rubbish\n")
     with pytest.raises(InputError, match="remove it"):
         sweep.run(first, path, jobs=1)
+
+
+def own_strategy(folder: Path, body: str = "") -> Path:
+    """A folder with a strategy that imports a file beside it."""
+    folder.mkdir()
+    (folder / "levels.py").write_text(f"RISE = 1.001\n{body}")
+    (folder / "own_strategy.py").write_text(
+        "import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent))\nfrom levels import RISE\n"
+        "from strategies.base import Param, Strategy\n\nclass Own(Strategy):\n    key = 'own'\n    warmup = 5\n"
+        "    params = (Param('back', int, 2, 1, 5),)\n\n    def signals(self, candles):\n"
+        "        close = candles['close']\n        return (close > close.shift(self.p.back) * RISE).astype(int).to_numpy()\n"
+    )
+    return folder
+
+
+def test_results_of_a_changed_strategy_are_not_gone_on_from(data: Path, tmp_path: Path) -> None:
+    folder = own_strategy(tmp_path / "mine")
+    path = tmp_path / "s.jsonl"
+
+    def question() -> Sweep:
+        return sweep.plan(prepare.Wanted("own", "BTCUSDT", data=data, strategies=folder), {"back": "1,2"})
+
+    first = question()
+    assert sweep.run(first, path, jobs=1).resumed == 0
+    assert (question().key, sweep.run(question(), path, jobs=1).resumed) == (first.key, 2)
+    source = folder / "own_strategy.py"
+    source.write_text(source.read_text().replace("shift(", "shift(1 + "))
+    changed = question()
+    assert changed.file_name != first.file_name, "a new file by itself"
+    with pytest.raises(InputError, match=r"other code computed.*--fresh"):
+        sweep.run(changed, path, jobs=1)
+
+
+def test_the_code_that_decides_is_every_source_that_is_imported_wherever_it_lies(tmp_path: Path) -> None:
+    here, there = own_strategy(tmp_path / "here"), own_strategy(tmp_path / "there")
+    version = provenance.code_version(here / "own_strategy.py")
+    assert version == provenance.code_version(there / "own_strategy.py")
+    (there / "unrelated.py").write_text("RISE = 2\n")
+    assert version == provenance.code_version(there / "own_strategy.py")
+    (there / "levels.py").write_text("RISE = 2\n")
+    assert version != provenance.code_version(there / "own_strategy.py")
+    known = {p.name for p in provenance.sources([*provenance.BEGINS, here / "own_strategy.py"], here)}
+    assert {"levels.py", "base.py", "engine.py", "fast.py", "decisions.py", "fold.py", "path.py", "fees.py", "filters.py", "sizing.py"} <= known
+    assert {"triggers.py", "listings.py", "model.py", "candle_files.py", "metrics.py"} <= known
+    declared = {p.name for p in provenance.sources([ROOT / "strategies" / "ema_trend.yaml"], ROOT / "strategies")}
+    assert {"ema_trend.yaml", "declared.py", "rules.py"} <= declared
 
 
 def test_killed_in_the_middle_it_goes_on_where_it_was_and_its_workers_are_gone(asked: Any, data: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from core.backtest import honesty, prepare, space, sweep_worker
+from core.backtest import honesty, prepare, provenance, space, sweep_worker
 from core.backtest.prepare import Prepared, Wanted
 from core.backtest.space import Axis
 from core.backtest.sweep_worker import Job, Shared
@@ -28,13 +28,14 @@ from core.errors import Conflict, InputError, StateError
 from core.market import timeframes
 from core.market.bars import Bars
 from core.model import Symbol, plain
-from core.storage import Files
+from core.storage import Files, dumps, loads
 from strategies import registry
 
 SCHEMA = 1
 METRICS = ("sharpe", "sortino", "calmar", "return_pct", "cagr_pct", "profit_factor", "expectancy_pct", "win_rate_pct", "max_drawdown_pct")
 LESS_IS_BETTER = frozenset({"max_drawdown_pct"})
 FEW = 30  # trades; chance alone explains the figures of fewer
+_CODE = ("version", "code")  # of the head: whose figures these are
 DEATHS = 3  # of workers, without a result in between, that end a sweep
 Progress = Callable[[float, str], None]
 
@@ -111,6 +112,7 @@ def plan(wanted: Wanted, vary: Mapping[str, str], *, draws: int | None = None, s
         "schema": SCHEMA,
         "asked": asked,
         "version": entry.version,
+        "code": provenance.code_version(entry.file),
         "timeframe": timeframe,
         "varied": varied,
         "drawn": None if draws is None else [draws, seed],
@@ -268,7 +270,11 @@ def _resume(files: Files, path: Path, sweep: Sweep) -> dict[str, dict[str, Any]]
         files.append_line(path.name, {"sweep": sweep.key, **sweep.head})
         return {}
     if lines[0].get("sweep") != sweep.key:
-        raise InputError(f"{path} holds the results of another question; remove it, or name another file with --out")
+        now = loads(dumps(sweep.head))  # as it comes back from a file
+        what = "of another question"
+        if {k: v for k, v in lines[0].items() if k not in ("sweep", *_CODE)} == {k: v for k, v in now.items() if k not in _CODE}:
+            what = "that other code computed: the strategy, or what it runs on, has changed since"
+        raise InputError(f"{path} holds results {what}; remove it (--fresh does), or name another file with --out")
     wanted = {space.told(c) for c in sweep.combinations}
     return {str(line["key"]): line for line in lines[1:] if line.get("key") in wanted}
 
