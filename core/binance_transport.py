@@ -16,7 +16,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from core.binance_wire import orders_in, weight
+from core.binance_limits import orders_in, weight
 from core.clock import wall_ms
 from core.exchange import Priority
 
@@ -54,10 +54,11 @@ class Wire(HTTPAdapter):
     """The transport, watched: logs each exchange at DEBUG with secrets cut, and holds an
     order back whose time stamp would be later than what the intent on disk allows for."""
 
-    latest_order_ms: int | None = None
-    gate: Gate | None = None
-    priority: Callable[[], Priority] = staticmethod(_entry)
-    beat: Callable[[], None] | None = None  # called before each request: its owner lives
+    def __init__(self, gate: Gate | None = None, priority: Callable[[], Priority] = _entry):
+        super().__init__()
+        self.gate, self.priority = gate, priority
+        self.latest_order_ms: int | None = None
+        self.beat: Callable[[], None] | None = None  # called before each request: its owner lives
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         return watched(self._counted, self, request, *args, **kwargs)

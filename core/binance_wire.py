@@ -1,6 +1,6 @@
-"""Binance's wire as our types, and back: parameters of orders, answers about symbols, orders and fills.
+"""Binance's wire as our types, and back: parameters of orders, answers about markets, accounts, orders and fills.
 
-What a request weighs is here too. Pure functions. An answer whose shape or numbers can't be right raises LookupError, TypeError
+Pure functions. An answer whose shape or numbers can't be right raises LookupError, TypeError
 or ValueError; the client makes of it what it means (unavailable, or an unknown outcome).
 
 Wire facts: binance-spot-api-docs (rest-api.md, errors.md, filters.md).
@@ -8,12 +8,12 @@ Wire facts: binance-spot-api-docs (rest-api.md, errors.md, filters.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from core.model import FILLED, NEW, ZERO, Fill, OrderRequest, Rules, Symbol, Update, plain
+from core.exchange import Book
+from core.model import FILLED, NEW, ZERO, Balance, Fill, OrderRequest, Rules, Symbol, Update, plain
 
 
 def order_params(request: OrderRequest) -> dict[str, str]:
@@ -24,6 +24,23 @@ def order_params(request: OrderRequest) -> dict[str, str]:
             params[name] = plain(value)
     if request.life is not None and request.kind != "MARKET":
         params["timeInForce"] = request.life
+    return params
+
+
+def pair_params(target: OrderRequest, stop: OrderRequest, list_id: str) -> dict[str, str]:
+    """An OCO as the parameters of `POST /api/v3/orderList/oco`: the two legs as above and below the price.
+
+    Selling, the target (LIMIT_MAKER) lies above and the stop below; buying, the other way round."""
+    above, below = (target, stop) if target.side == "SELL" else (stop, target)
+    params = {"symbol": target.symbol, "side": target.side, "quantity": plain(target.quantity or ZERO), "listClientOrderId": list_id}
+    for where, leg in (("above", above), ("below", below)):
+        params |= {f"{where}Type": leg.kind, f"{where}ClientOrderId": leg.client_id}
+        if leg.price is not None:
+            params[f"{where}Price"] = plain(leg.price)
+        if leg.stop_price is not None:
+            params[f"{where}StopPrice"] = plain(leg.stop_price)
+        if leg.life is not None and leg.kind.endswith("_LIMIT"):
+            params[f"{where}TimeInForce"] = leg.life
     return params
 
 
@@ -57,6 +74,28 @@ def parse_symbol(entry: dict[str, Any]) -> Symbol:
         base_precision=int(entry.get("baseAssetPrecision", 8)),
         quote_precision=int(entry.get("quoteAssetPrecision", entry.get("quotePrecision", 8))),
     )
+
+
+def parse_klines(answer: Any) -> list[list[Any]]:
+    """The 12-field rows as they came, once each is seen to hold times and prices."""
+    rows = listed(answer)
+    for row in rows:
+        int(row[0]), int(row[6]), row[10], [number(v) for v in row[1:6]]
+    return rows
+
+
+def parse_book(answer: dict[str, Any]) -> Book:
+    """depth: both sides, best first; levels with nothing in them are left out."""
+
+    def side(rows: Any) -> tuple[tuple[Decimal, Decimal], ...]:
+        return tuple((price, quantity) for row in listed(rows) if (price := number(row[0])) > 0 and (quantity := number(row[1])) > 0)
+
+    return Book(side(answer["bids"]), side(answer["asks"]))
+
+
+def parse_balances(account: dict[str, Any]) -> dict[str, Balance]:
+    """The account's assets by name."""
+    return {b["asset"]: Balance(b["asset"], number(b["free"]), number(b["locked"])) for b in account["balances"]}
 
 
 def parse_order(row: dict[str, Any], client_id: str | None = None) -> Update:
@@ -139,51 +178,9 @@ def parse_list(answer: dict[str, Any]) -> tuple[Update, ...]:
     return tuple(parse_order(r) for r in answer["orderReports"])
 
 
-# --- what a request costs (rest-api.md, 2026-08) -----------------------------------------
-
-_WEIGHTS: dict[tuple[str, str], int] = {
-    ("GET", "exchangeInfo"): 20,
-    ("GET", "klines"): 2,
-    ("GET", "uiKlines"): 2,
-    ("GET", "avgPrice"): 2,
-    ("GET", "trades"): 25,
-    ("GET", "historicalTrades"): 25,
-    ("GET", "aggTrades"): 4,
-    ("GET", "account"): 20,
-    ("GET", "order"): 4,
-    ("GET", "allOrders"): 20,
-    ("GET", "orderList"): 4,
-    ("GET", "allOrderList"): 20,
-    ("GET", "openOrderList"): 6,
-    ("GET", "account/commission"): 20,
-    ("GET", "rateLimit/order"): 40,
-    ("GET", "myFilters"): 40,
-}
-_ORDERS = {"order": 1, "order/cancelReplace": 1, "order/oco": 2, "orderList/oco": 2, "orderList/oto": 2, "orderList/otoco": 3}
-
-
-def weight(method: str, path: str, query: Mapping[str, str]) -> int:
-    """Request weight of one request, `path` from /api or /sapi on.
-
-    A placed or cancelled order weighs 1 until its answer says that it was accepted, then nothing.
-    /sapi has limits of its own; what bots ask there weighs 1."""
-    name = path.removeprefix("/api/v3/")
-    if name in ("ticker/price", "ticker/bookTicker"):
-        return 2 if "symbol" in query else 4
-    if name == "ticker/24hr":
-        count = 1 if "symbol" in query else query["symbols"].count(",") + 1 if "symbols" in query else 1000
-        return 2 if count <= 20 else 40 if count <= 100 else 80
-    if name == "depth":
-        text = query.get("limit", "100")
-        levels = int(text) if text.isascii() and text.isdigit() else 100
-        return 5 if levels <= 100 else 25 if levels <= 500 else 50 if levels <= 1000 else 250
-    if (method, name) == ("GET", "openOrders"):
-        return 6 if "symbol" in query else 80
-    if (method, name) == ("GET", "myTrades"):
-        return 5 if "orderId" in query else 20
-    return _WEIGHTS.get((method, name), 1)
-
-
-def orders_in(method: str, path: str) -> int:
-    """How many orders a request places, as the account's order count takes them."""
-    return _ORDERS.get(path.removeprefix("/api/v3/"), 0) if method == "POST" else 0
+def parse_cancel(answer: dict[str, Any], client_id: str) -> Update:
+    """What became of a cancelled order. One leg of a pair takes the whole list with it: its own report is told."""
+    if "orderReports" not in answer:
+        return parse_order(answer, client_id)
+    reports = {r.get("origClientOrderId") or r["clientOrderId"]: r for r in answer["orderReports"]}
+    return parse_order(reports[client_id], client_id)

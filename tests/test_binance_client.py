@@ -17,6 +17,7 @@ import requests
 from core.binance_client import BinanceClient, base_url, translate
 from core.binance_transport import NotSent, cut_secrets, never_connected, watched
 from core.binance_wire import number, order_params, parse_order
+from core.clock import wall_ms
 from core.config import load
 from core.errors import (
     AccessRefused,
@@ -111,7 +112,7 @@ def test_a_lost_answer_to_an_order_is_unknown_and_it_is_not_sent_again(world: Wo
 
 def test_a_line_that_could_not_be_opened_sent_nothing(tmp_path: Path) -> None:
     client = BinanceClient(load({"BOTYARD_HOME": str(tmp_path), "PAPER_PORT": "1"}), sleep=lambda _: None)
-    client._offset_at = 10**12
+    client.clock.measured(wall_ms(), client.clock.monotonic_ms())
     with pytest.raises(Unavailable, match="not sent"):
         client.place(buy())
 
@@ -148,18 +149,18 @@ def test_a_read_that_is_refused_or_limited_is_not_repeated(world: World, client:
 
 
 def test_the_clock_is_measured_anew_when_the_exchange_refuses_our_time(world: World, client: BinanceClient) -> None:
-    client._client.timestamp_offset = -60_000
+    client.clock.measured(world.wall - 60_000, client.clock.monotonic_ms())
     with pytest.raises(ClockRefused):
         client.place(buy("late-1"))
     assert client.place(buy("late-2")).status == "FILLED", "measured before the next order"
-    client._client.timestamp_offset = 60_000
+    client.clock.measured(world.wall + 60_000, client.clock.monotonic_ms())
     assert "USDT" in client.balances(), "a read measures by itself and asks again"
 
 
 def test_tries_that_failed_are_no_part_of_the_measured_way(world: World, client: BinanceClient) -> None:
     fault(world, "drop_before", "/api/v3/time", times=2)
     client.measure_offset(again=True)
-    assert abs(client._client._ahead_ms) < 500
+    assert abs(client.clock.now_ms() - world.wall) < 500
 
 
 def test_an_order_stamped_later_than_its_intent_allows_is_held_back(world: World, client: BinanceClient, tmp_path: Path) -> None:
@@ -287,7 +288,7 @@ def test_debug_logs_show_the_request_without_key_and_signature(world: World, cap
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         values = {"BINANCE_TESTNET_URL": url, "BINANCE_TESTNET_API_KEY": "keykeykey", "BINANCE_TESTNET_API_SECRET": "hushhushhush"}
         client = BinanceClient(load({"BOTYARD_HOME": str(world.home), **values}), "testnet")
-        client._offset_at = 10**12
+        client.clock.measured(wall_ms(), client.clock.monotonic_ms())
         caplog.set_level(logging.DEBUG, "botyard.binance")
         assert client.balances() == {}
         thread.join(patience(5))

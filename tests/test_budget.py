@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.account.budget import EXIT_WAIT_MS, MINUTE_MS, ORDER_SHARES, RESUME_MS, SHARES, TEN_SECONDS_MS, TOO_MANY_ORDERS, Budget
-from core.binance_wire import orders_in, weight
+from core.binance_limits import orders_in, weight
 from core.errors import BudgetSpent, RateLimited
 from core.paper.exchange import TABLE
 from patience import patience

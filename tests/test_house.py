@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # floor that must not know each other are told apart in ROOMS_APART.
 FLOORS: list[tuple[str, ...]] = [
     ("core.model", "core.errors", "core.clock", "core.storage", "core.config", "core.bootstrap", "core.commandline", "core.exchange"),
-    ("core.binance_client", "core.binance_wire", "core.binance_transport"),
+    ("core.binance_client", *(f"core.binance_{part}" for part in ("wire", "errors", "clock", "limits", "pages", "transport", "paper"))),
     ("core.market",),
     ("strategies", "core.account", "core.notify", "core.news"),
     ("core.bot",),

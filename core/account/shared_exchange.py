@@ -34,7 +34,7 @@ LEAST_REST_MS = 500  # between two questions for one order, however long a look 
 BALANCES_AGE_MS = 2000
 RULES_AGE_MS = 60_000
 ORDER_WAY_MS = 15_000  # so long an order may be under way; a request's time-out lies below it
-# Request weights (core/binance_wire.py): one order, a symbol's open orders, the whole account's.
+# Request weights (core/binance_limits.py): one order, a symbol's open orders, the whole account's.
 ONE_ORDER, SYMBOLS_ORDERS, ALL_ORDERS = 4, 6, 80
 
 T = TypeVar("T")

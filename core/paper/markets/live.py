@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Fetcher(Protocol):
-    """Binance's public endpoints; `core.binance_client.public_client(settings)` gives one. Raises ExchangeErrors."""
+    """Binance's public endpoints; `core.binance_client.PublicClient(settings)` is one. Raises ExchangeErrors."""
 
     def fetch_klines(self, symbol: str, interval: str, start: int | None, end: int | None, limit: int) -> list[list[Any]]: ...
 
@@ -53,9 +53,9 @@ class LiveMarket:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> LiveMarket:
-        from core.binance_client import public_client
+        from core.binance_client import PublicClient
 
-        return cls(public_client(settings))
+        return cls(PublicClient(settings))
 
     def symbols(self) -> list[dict[str, Any]]:
         return list(self._info().values())
