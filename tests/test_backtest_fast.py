@@ -182,3 +182,13 @@ def test_a_trade_longer_than_what_is_looked_at_side_by_side_ends_the_same_way() 
         assert isinstance(quick.trades, fast.Trades)
         assert_equal(quick, exact)
         assert len(quick.trades) >= 2
+
+
+@pytest.mark.parametrize(("unit", "slippage"), [(100, 0), (1, 0), (1, 3), (10**6, 3)])
+def test_without_filters_no_order_book_stands_in_the_way_however_few_digits_a_price_has(unit: int, slippage: int) -> None:
+    bars = walk(3, 600, 0.02, 900 * unit, unit, holes=False)
+    told = Config(BTC, "1m", Plan(D(1000), stop_loss_pct=D(3), take_profit_pct=D(5)), filters=False, slippage_pct=D(slippage))
+    said = np.random.default_rng(8).integers(-1, 2, len(bars)).tolist()
+    quick, exact = both(told, bars, Written(said))
+    assert list(quick.trades) == list(exact.trades) and len(exact.trades) > 50
+    assert not [why for why in {**quick.refused, **exact.refused} if "spread" in why or "slippage" in why or "book" in why]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -47,9 +48,34 @@ def test_ratios_are_those_of_their_formulas_over_days() -> None:
     assert found.sharpe == pytest.approx(mean / spread * math.sqrt(365))
     assert found.sortino == pytest.approx(mean / below * math.sqrt(365))
     assert found.volatility_pct == pytest.approx(spread * math.sqrt(365) * 100)
-    assert found.cagr_pct == pytest.approx((1.02 ** (365.25 / 4) - 1) * 100)
     assert found.max_drawdown_pct == pytest.approx((1 - 1000 / 1030) * 100)
-    assert found.calmar == pytest.approx(found.cagr_pct / found.max_drawdown_pct)
+
+
+def test_growth_a_year_is_told_from_thirty_days_on_and_why_not_before() -> None:
+    values = [1000.0] * (29 * DAY) + [900.0] + [1020.0] * (DAY - 1)
+    found = metrics.of(result(values))
+    assert found.cagr_pct == pytest.approx((1.02 ** (365.25 / 30) - 1) * 100)
+    assert found.calmar is not None and found.calmar == pytest.approx(found.cagr_pct / 10)
+    assert metrics.cagr_pct(1000, 1020, 4 * DAY * HOUR) == pytest.approx((1.02 ** (365.25 / 4) - 1) * 100)
+    shorter = result(values[1:])
+    assert metrics.of(shorter).cagr_pct is metrics.of(shorter).calmar is None
+    bars = bars_of([1.0] * len(values))
+    assert "29d 23h say nothing of a year" in " ".join(report.notes(shorter, bars))
+    assert "of a year" not in " ".join(report.notes(result(values), bars))
+
+
+def test_figures_are_told_with_the_digits_that_mean_something() -> None:
+    values = [1000.0 + 100 / 3 * i for i in range(40 * DAY)]
+    made = result(values, [trade(0, 2, "1", entry="300", quantity="0.7")])
+    found = metrics.of(made)
+    ratios = {n: v for n, v in found.describe().items() if isinstance(v, float) and not n.startswith("equity")}
+    assert len(ratios) > 8 and all(v == float(f"{v:.12g}") for v in ratios.values()), ratios
+    assert found.equity_final == round(values[-1], 8)
+    told = json.loads(report.json_text(made, found))["trades"][0]
+    assert told["profit_pct"] == 0.47619048
+    assert (told["exit_price"], told["profit"]) == (float(made.trades[0].exit_price), 1.0), "what was paid and got stays to the last digit"
+    shown = dict(report.figure_rows(replace(found, cagr_pct=3.1415e50, calmar=-1234.5), "USDT"))
+    assert (shown["CAGR"], shown["Calmar"]) == ("3.14e+50 %", "-1,234.50")
 
 
 @pytest.mark.parametrize("timeframe", ["1h", "5m"])
@@ -104,7 +130,7 @@ def test_one_losing_trade_gives_a_factor_of_nothing() -> None:
 
 
 def test_everything_lost_is_minus_a_hundred_percent_not_a_crash() -> None:
-    found = metrics.of(result([1000.0] * DAY + [0.0] * DAY + [0.0] * DAY))
+    found = metrics.of(result([1000.0] * DAY + [0.0] * 29 * DAY))
     assert found.cagr_pct == -100 and found.return_pct == -100 and found.max_drawdown_pct == 100
     dumps(found.describe())
 

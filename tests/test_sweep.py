@@ -287,6 +287,11 @@ def test_an_optimum_on_the_edge_on_few_trades_or_that_fails_outside_is_told() ->
     assert judged([row(10, 3.0, 2.5)]) == "" and "no combination" in judged([])
 
 
+def test_a_metric_that_nothing_has_ranks_nothing_and_is_told_so() -> None:
+    assert "no combination has a sharpe" in judged([row(5, None), row(10, None)])
+    assert "no combination" not in judged([row(5, 1.0), row(10, None)])
+
+
 def test_ranks_that_are_equal_share_their_place() -> None:
     assert sweep.rank_correlation([row(i, float(i), float(i) ** 3) for i in range(6)], "sharpe") == pytest.approx(1)
     assert sweep.rank_correlation([row(i, 1.0, float(i)) for i in range(6)], "sharpe") is None

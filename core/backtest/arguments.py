@@ -45,7 +45,8 @@ def parser(prog: str, description: str, epilog: str) -> argparse.ArgumentParser:
     money.add_argument("--fee-pct", type=number, default=Decimal("0.1"), metavar="PCT", help="fee of each fill (0.1)")
     money.add_argument("--fee-mode", choices=("received", "quote"), default="received", help="the asset that pays it (received, as Binance does)")
     money.add_argument("--slippage-pct", type=number, default=Decimal(0), metavar="PCT", help="how much worse market orders fill, inside the candle (0)")
-    money.add_argument("--no-filters", dest="filters", action="store_false", help="any quantity, however small, in parts of --unit")
+    free = "any price and any quantity, however small, in parts of --unit; no order book, and so no bounds on spread and slippage"
+    money.add_argument("--no-filters", dest="filters", action="store_false", help=free)
     money.add_argument("--unit", type=number, default=UNIT, metavar="COINS", help="smallest part of a coin without filters (0.000001)")
     out = main.add_argument_group("the way out")
     out.add_argument("--stop-loss-pct", type=number, metavar="PCT", help="below the entry (the strategy's, else 2; 0: none)")

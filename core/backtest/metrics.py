@@ -2,7 +2,8 @@
 
 Each formula names its source. Percentages are of 100. A figure that the run can't give (no
 trade, no loss, no variance, too short a time) is None, never NaN or infinity: `describe`
-goes straight into JSON. Money is Decimal; ratios are floats, because nothing is paid by them.
+goes straight into JSON. Money is Decimal, and exact; ratios are floats of twelve significant
+digits, because nothing is paid by them and the digits behind are the computer's own.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 YEAR_DAYS = 365.25  # on average, leap years included
 TRADING_DAYS = 365  # these markets never close
+GROWTH_DAYS = 30  # a shorter run says nothing of a year: three days of 5 % would be 37,000 %
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -53,7 +55,7 @@ class Metrics:
     equity_peak: float | None
     profit: Decimal
     return_pct: float | None
-    cagr_pct: float | None
+    cagr_pct: float | None  # as calmar, None of less than GROWTH_DAYS
     volatility_pct: float | None
     sharpe: float | None
     sortino: float | None
@@ -97,7 +99,8 @@ def of(result: Result, bars: Bars | None = None) -> Metrics:
     end = int(closed[-1]) if len(closed) else None
     fall = max_drawdown(start or 0, closed, value, cash)
     daily = daily_returns(closed, value, cash)
-    grown = cagr_pct(cash, float(value[-1]), (end or 0) - (start or 0)) if len(value) else None
+    lasted = (end or 0) - (start or 0)
+    grown = cagr_pct(cash, float(value[-1]), lasted) if len(value) and lasted >= GROWTH_DAYS * DAY_MS else None
     profits = [t.profit for t in trades]
     lengths = [t.exit_time - t.entry_time for t in trades]
     hold, hold_fall = buy_and_hold(result, bars)
@@ -109,8 +112,8 @@ def of(result: Result, bars: Bars | None = None) -> Metrics:
         start=start,
         end=end,
         cash=config.cash,
-        equity_final=_told(value[-1]) if len(value) else None,
-        equity_peak=_told(max(cash, float(value.max()))) if len(value) else None,
+        equity_final=_money(value[-1]) if len(value) else None,
+        equity_peak=_money(max(cash, float(value.max()))) if len(value) else None,
         profit=sum(profits, ZERO),
         return_pct=_told((value[-1] / cash - 1) * 100) if len(value) else None,
         cagr_pct=grown,
@@ -320,10 +323,16 @@ def monthly_returns(closed: Ints, value: Floats, first: float) -> dict[tuple[int
     return found
 
 
+DIGITS = 12  # significant ones; two ways to add up a thousand floats differ in the fifteenth
 _NOISE = 1e-12  # a spread this small is rounding, not risk
 _BEYOND = 1e100  # a return that can't be squared; NaN and infinity fail the comparison too
 
 
 def _told(value: Any) -> float | None:
     number = float(value)
-    return number if math.isfinite(number) else None
+    return float(f"{number:.{DIGITS}g}") if math.isfinite(number) else None
+
+
+def _money(value: Any) -> float | None:
+    number = float(value)
+    return round(number, 8) if math.isfinite(number) else None

@@ -84,6 +84,9 @@ def notes(result: Result, bars: Bars) -> list[str]:
         count = "1 gap" if len(gaps) == 1 else f"{len(gaps)} gaps"
         missing = f"{sum(g.missing for g in gaps):,} candles missing ({count})"
         found.append(f"{missing}; inside one the price stands and nothing can be sold. Longest: {told}{more}.")
+    closed = metrics.close_times(opened, result.config.timeframe)
+    if len(opened) and (lasted := int(closed[-1] - opened[0])) < metrics.GROWTH_DAYS * metrics.DAY_MS:
+        found.append(f"{length_text(lasted)} say nothing of a year: there is no CAGR and no Calmar for less than {metrics.GROWTH_DAYS} days.")
     return found + assumptions(result.config, result.trades)
 
 
@@ -95,7 +98,7 @@ def assumptions(config: Config, trades: Sequence[Trade]) -> list[str]:
     if not config.fee_pct:
         found.append("No fees were taken.")
     if not config.filters:
-        found.append("The exchange's rules on steps and smallest orders were off: real orders are rounded, small ones refused.")
+        found.append("The exchange's rules on steps and smallest orders were off, and bounds on spread and slippage: real orders meet them.")
     if config.fee_mode == "quote":
         found.append("Fees were taken from the quote asset; Binance takes them from what is bought.")
     if 0 < len(trades) < 30:
@@ -126,10 +129,10 @@ def figure_rows(figures: Metrics, quote: str) -> list[tuple[str, str]]:
     f = figures
 
     def pct(value: float | None) -> str:
-        return "–" if value is None else f"{value:,.2f} %"
+        return "–" if value is None else f"{short(value)} %"
 
     def ratio(value: float | None) -> str:
-        return "–" if value is None else f"{value:,.2f}"
+        return "–" if value is None else short(value)
 
     def money(value: Decimal | float | None) -> str:
         return "–" if value is None else f"{value:,.2f} {quote}"
@@ -164,6 +167,11 @@ def figure_rows(figures: Metrics, quote: str) -> list[tuple[str, str]]:
         ("Fees", money(f.fees)),
         ("Exits", ", ".join(f"{reason} {n}" for reason, n in f.exits.items()) or "–"),
     ]
+
+
+def short(value: float) -> str:
+    """A ratio as people read it; of one that says no more than "far too large" only the size."""
+    return f"{value:,.2f}" if abs(value) < 1e9 else f"{value:.2e}"
 
 
 # --- HTML -------------------------------------------------------------------------------
@@ -266,10 +274,10 @@ def _tiles(f: Metrics, quote: str) -> str:
         return f'<div class="tile"><span>{_text(name)}</span><b class="{kind.strip()}">{_text(value)}</b><small>{_text(under)}</small></div>'
 
     def pct(value: float | None, signed: bool = False) -> str:
-        return "–" if value is None else f"{value:+,.2f} %" if signed else f"{value:,.2f} %"
+        return "–" if value is None else f"{'+' if signed and value >= 0 else ''}{short(value)} %"
 
     def number(value: float | None) -> str:
-        return "–" if value is None else f"{value:,.2f}"
+        return "–" if value is None else short(value)
 
     return "".join(
         (

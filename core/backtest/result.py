@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEE_MODES = ("received", "quote")
+_UNIT_PCT = Decimal("1e-8")
 UNIT = Decimal("0.000001")  # without filters, as other backtesters' fractional units are
 END = "end"  # exit reason of a trade that was still open when the candles ended
 SPLIT = "split"  # ... or that was closed before a jump between two candles that nobody could trade
@@ -136,7 +137,7 @@ class Trade:
     side: Side = "BUY"  # of its entry
 
     def describe(self) -> dict[str, Any]:
-        """As JSON and CSV hold it; decimals as they are."""
+        """As JSON and CSV hold it. What was paid and got is as it is, to the last digit; the percentage has 8 decimals, since it hardly ever ends."""
         return {
             "symbol": self.symbol,
             "side": "LONG" if self.side == "BUY" else "SHORT",
@@ -146,7 +147,7 @@ class Trade:
             "exit_price": self.exit_price,
             "quantity": self.quantity,
             "profit": self.profit,
-            "profit_pct": self.profit_pct,
+            "profit_pct": self.profit_pct.quantize(_UNIT_PCT),
             "fees": self.fees,
             "exit_reason": self.exit_reason,
         }

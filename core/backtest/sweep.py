@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from core.backtest import honesty, prepare, provenance, space, sweep_worker
+from core.backtest import honesty, prepare, provenance, report, space, sweep_worker
 from core.backtest.prepare import Prepared, Wanted
 from core.backtest.space import Axis
 from core.backtest.sweep_worker import Job, Shared
@@ -169,6 +169,8 @@ def warnings(sweep: Sweep, outcome: Outcome, metric: str) -> list[str]:
     if best is None:
         return ["no combination could be computed"]
     found = []
+    if best.inside.get(metric) is None:
+        found.append(f"no combination has a {metric} in the sample, so nothing is ranked: take a longer time, or another --metric.")
     trades = int(best.inside.get("trades") or 0)
     if trades < FEW:
         found.append(f"the best rests on {trades} trades in the sample: chance alone explains it. Take a longer time, or a shorter timeframe.")
@@ -375,4 +377,4 @@ def table(rows: Sequence[Row], metric: str) -> list[list[str]]:
 
 
 def _told(figure: Any) -> str:
-    return "–" if figure is None else str(figure) if isinstance(figure, int) else f"{float(figure):,.2f}"
+    return "–" if figure is None else str(figure) if isinstance(figure, int) else report.short(float(figure))

@@ -22,6 +22,7 @@ from core.model import CANCELED, EXPIRED, FILLED, NEW, TERMINAL, ZERO, Balance, 
 CLOSED = "Market is closed."
 POOR = "Account has insufficient balance for requested action."
 FINE = Decimal(1).scaleb(-16)  # what amounts are cut to where no filters hold
+MANY = Decimal(10) ** 20  # coins, more than anybody buys
 
 
 @dataclass(slots=True)
@@ -136,6 +137,8 @@ class SimExchange(Exchange):
 
     def book(self, symbol: str, depth: int = 100) -> Book:
         last = self.price(symbol)
+        if not self.info.rules.tick:  # no rules, so no tick that bids and asks could lie apart by: whoever comes gets the last print
+            return Book(((last, MANY),), ((last, MANY),))
         sides = {s: tuple(liquidity.printed(last, s, self.info.rules, self._slipped(s, last), 20)) for s in ("BUY", "SELL")}
         return Book(sides["SELL"], sides["BUY"])
 
