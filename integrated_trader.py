@@ -28,8 +28,8 @@ import logging
 import signal
 import threading
 import traceback
-from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from core.bot import botlog, status
@@ -85,10 +85,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
         epilog="exit codes: 0 stopped as asked, 2 bad arguments or settings, 3 already running, 4 state can't be read, 5 refused by the exchange",
     )
     parser.add_argument("bot_id", type=_bot_id, metavar="BOT_ID", help="the bot's number, from 1")
-    parser.add_argument("name", metavar="BOT_NAME")
-    parser.add_argument("symbol", metavar="SYMBOL", help="as the exchange writes it, e.g. BTCUSDT")
+    parser.add_argument("name", type=_like("name"), metavar="BOT_NAME")
+    parser.add_argument("symbol", type=_like("symbol"), metavar="SYMBOL", help="as the exchange writes it, e.g. BTCUSDT")
     parser.add_argument("strategy", metavar="STRATEGY", help="a strategy's key, e.g. volatile")
-    parser.add_argument("trade_amount", type=_amount, metavar="TRADE_AMOUNT", help="quote asset for the first entry")
+    parser.add_argument("trade_amount", type=_like("trade_amount"), metavar="TRADE_AMOUNT", help="quote asset for the first entry")
     parser.add_argument("--guard", action="store_true", help="no strategy, no entries: only stop, target and booking, until nothing is open")
     parser.add_argument("--once", action="store_true", help="with --guard: only book what the exchange knows, leave what rests there, and end")
     found = parser.parse_args(argv)
@@ -103,14 +103,18 @@ def _bot_id(text: str) -> int:
     return int(text)
 
 
-def _amount(text: str) -> Decimal:
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        value = Decimal("NaN")
-    if not value.is_finite() or value <= 0:
-        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a number above 0")
-    return value
+def _like(field: str) -> Callable[[str], Any]:
+    """An argument that follows the same rule as this field of a record."""
+
+    def read(text: str) -> Any:
+        from core.fleet import records
+
+        try:
+            return records.CHECKS[field](text)
+        except ValueError as e:
+            raise argparse.ArgumentTypeError(f"{text[:30]!a} must be {e}") from None
+
+    return read
 
 
 class Signals:

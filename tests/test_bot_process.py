@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -43,10 +44,14 @@ def ended(child: subprocess.Popen[str], seconds: float = 20) -> tuple[int, str]:
         (("one", "x", "BTCUSDT", "volatile", "500"), "BOT_ID"),
         (("1", "x", "BTCUSDT", "volatile", "-5"), "TRADE_AMOUNT"),
         (("1", "x", "BTCUSDT", "volatile", "nan"), "TRADE_AMOUNT"),
+        (("1", "x", "BTCUSDT", "volatile", "1e999999"), "TRADE_AMOUNT"),
+        (("1", "", "BTCUSDT", "volatile", "500"), "BOT_NAME"),
+        (("1", "x", "", "volatile", "500"), "SYMBOL"),
+        (("1", "x", b"BTC\xff", "volatile", "500"), "SYMBOL"),
         (("1", "x", "BTCUSDT"), "required"),
     ],
 )
-def test_bad_arguments_end_with_code_2_and_say_which(home: Home, arguments: tuple[str, ...], said: str) -> None:
+def test_bad_arguments_end_with_code_2_and_say_which(home: Home, arguments: tuple[Any, ...], said: str) -> None:
     code, err = ended(home.start("integrated_trader.py", *arguments))
     assert code == 2
     assert said in err

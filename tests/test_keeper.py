@@ -217,7 +217,7 @@ def test_fills_that_lie_in_the_journal_already_ask_for_no_guard(y: KeptYard, mon
     monkeypatch.setattr(y.supervisor, "unit_pid", lambda unit: 1 if unit == "paper" else None)
     y.bot(1, status="stopped")
     made, client = [], type("Nobody", (), {"connect": lambda *_: None, "open_orders": lambda *_: []})
-    fill = Fill("7", "9", "a", "BTCUSDT", "BUY", D(50000), D("0.01"), D(500), D(0), "BTC", 1, 1)
+    fill = Fill("7", "9", "a", "BTCUSDT", "BUY", D(50000), D("0.01"), D(500), D(0), "BTC", 1)
     listed = replace(position(), fills=(fill,), unjournaled=(fill,))
     y.files.write_json("bot_1_position.json", to_json(listed))
     hands = Hands(y.registry.bots())

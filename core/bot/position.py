@@ -9,18 +9,38 @@ fills. A file that can't be read stops the bot (StateError, exit 4).
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 from core.bot.journal import fills_name
 from core.errors import StateError
-from core.model import ZERO, Fill, Order, OrderRequest, Position, StrategyRef, Totals, Venue, floor_to
+from core.model import (
+    MODES,
+    NEW,
+    PARTIALLY_FILLED,
+    SENDING,
+    TERMINAL,
+    ZERO,
+    Fill,
+    Order,
+    OrderRequest,
+    Position,
+    Role,
+    Side,
+    StrategyRef,
+    Totals,
+    Venue,
+    floor_to,
+)
 from core.storage import Files
 
 SCHEMA = 1
 _EIGHT = Decimal("0.00000001")
+_MOST = Decimal(10) ** 24  # the coins with the most pieces have 10^15 of them
+_HIGHEST = 10**15  # of a count, and of a time in ms (the year 33658)
 
 
 def name(bot_id: int) -> str:
@@ -73,9 +93,10 @@ def _order_json(order: Order) -> dict[str, Any]:
 
 def from_json(value: dict[str, Any]) -> Position:
     """The position in a file's object; KeyError, TypeError, ValueError or ArithmeticError where it isn't one."""
-    venue = Venue(**value["venue"])
+    venue = Venue(**_read(value["venue"], _VENUE))
     strategy = value.get("strategy") or {}
     totals = value.get("totals") or {}
+    symbol = _str(value["symbol"])
     direction = value["position"]
     if direction not in ("LONG", "SHORT", None):
         raise ValueError(f"position is {direction!r}, it must be LONG, SHORT or null")
@@ -85,30 +106,32 @@ def from_json(value: dict[str, Any]) -> Position:
     position = Position(
         bot_id=_int(value["bot_id"]),
         venue=venue,
-        symbol=_str(value["symbol"]),
+        symbol=symbol,
         base=_str(value["base"]),
         quote=_str(value["quote"]),
         direction=direction,
-        fills=tuple(_fill(f) for f in value["fills"]),
-        orders=tuple(_order(o) for o in value["orders"]),
-        dust=_money(value["dust"]),
-        dust_in=_money(value.get("dust_in", 0)),
-        stop_loss=_maybe(value["stop_loss"]),
-        take_profit=_maybe(value["take_profit"]),
+        fills=tuple(_fill(f, symbol) for f in _list(value["fills"])),
+        orders=tuple(_order(o, symbol) for o in _list(value["orders"])),
+        dust=_amount(value["dust"]),
+        dust_in=_amount(value.get("dust_in", 0)),
+        stop_loss=_level(value["stop_loss"]),
+        take_profit=_level(value["take_profit"]),
         protection=protection,
         memo=dict(value.get("memo") or {}),
         strategy=StrategyRef(str(strategy.get("key", "")), str(strategy.get("version", "")), dict(strategy.get("params") or {})),
-        next_order=_int(value["next_order"]),
-        trade=_int(value["trade"]),
-        totals=Totals(_money(totals.get("profit", 0)), _int(totals.get("trades", 0)), _int(totals.get("wins", 0)), _int(totals.get("losses", 0))),
-        has_traded=bool(value["has_traded"]),
-        initial_investment=_money(value["initial_investment"]),
-        opened_ms=None if value.get("opened_ms") is None else _int(value["opened_ms"]),
-        cooldown=_int(value.get("cooldown", 0)),
-        last_candle_ms=None if value.get("last_candle_ms") is None else _int(value["last_candle_ms"]),
-        unjournaled=tuple(_fill(f) for f in value.get("unjournaled", ())),
-        skip_entries=_int(value.get("skip_entries", 0)),
+        next_order=_count(value["next_order"]),
+        trade=_count(value["trade"]),
+        totals=Totals(_money(totals.get("profit", 0)), *(_count(totals.get(k, 0)) for k in ("trades", "wins", "losses"))),
+        has_traded=_bool(value["has_traded"]),
+        initial_investment=_amount(value["initial_investment"]),
+        opened_ms=None if value.get("opened_ms") is None else _count(value["opened_ms"]),
+        cooldown=_count(value.get("cooldown", 0)),
+        last_candle_ms=None if value.get("last_candle_ms") is None else _count(value["last_candle_ms"]),
+        unjournaled=tuple(_fill(f, None) for f in _list(value.get("unjournaled", []))),
+        skip_entries=_count(value.get("skip_entries", 0)),
     )
+    if direction is None and position.fills:
+        raise ValueError(f"position is null, but {len(position.fills)} fills are of an open one: one of them was changed by hand")
     told = _money(value["quantity"])
     if told != position.quantity:
         raise ValueError(f"quantity is {told}, but the fills come to {position.quantity}: one of them was changed by hand")
@@ -119,13 +142,27 @@ def _money(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
         raise TypeError(f"{value!r} is not a number")
     number = Decimal(value)
-    if not number.is_finite():
-        raise ValueError(f"{value!r} is not a finite number")
+    if not number.is_finite() or abs(number) > _MOST:
+        raise ValueError(f"{number:.3g} is no amount that any exchange has")
+    return number
+
+
+def _amount(value: Any) -> Decimal:
+    number = _money(value)
+    if number < 0:
+        raise ValueError(f"{value!r} is below 0")
     return number
 
 
 def _maybe(value: Any) -> Decimal | None:
-    return None if value is None else _money(value)
+    return None if value is None else _amount(value)
+
+
+def _level(value: Any) -> Decimal | None:
+    level = _maybe(value)
+    if level == 0:
+        raise ValueError("a stop or target of 0 is none: it must be a price above 0, or null")
+    return level
 
 
 def _int(value: Any) -> int:
@@ -134,24 +171,91 @@ def _int(value: Any) -> int:
     return value
 
 
-def _str(value: Any) -> str:
-    if not isinstance(value, str) or not value:
+def _count(value: Any) -> int:
+    if _int(value) < 0 or value > _HIGHEST:
+        raise ValueError(f"{value!r} can't be right, it must lie between 0 and {_HIGHEST}")
+    return int(value)
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
         raise TypeError(f"{value!r} is not a text")
     return value
 
 
-_FILL_MONEY = ("price", "quantity", "quote", "fee")
-_REQUEST_MONEY = ("quantity", "quote_quantity", "price", "stop_price")
+def _str(value: Any) -> str:
+    if not _text(value):
+        raise TypeError("'' is not a name")
+    return str(value)
 
 
-def _fill(value: dict[str, Any]) -> Fill:
-    return Fill(**{**value, **{k: _money(value[k]) for k in _FILL_MONEY}, "fee_quote": _maybe(value.get("fee_quote"))})
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
+    return value
 
 
-def _order(value: dict[str, Any]) -> Order:
-    request = OrderRequest(**{**value["request"], **{k: _maybe(value["request"].get(k)) for k in _REQUEST_MONEY}})
-    money = {k: _money(value.get(k, 0)) for k in ("executed", "executed_quote", "past_quantity")}
-    return Order(**{**value, **money, "request": request, "past": tuple(str(t) for t in value.get("past") or ())})
+def _of(*known: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if _text(value) not in known:
+            raise ValueError(f"{value!r} must be one of {', '.join(known)}")
+        return str(value)
+
+    return read
+
+
+# How each field of a fill, an order and its request is read; one that is not named here is refused by their types.
+_ROLE, _SIDE = _of(*get_args(Role)), _of(*get_args(Side))
+_VENUE: dict[str, Callable[[Any], Any]] = {**dict.fromkeys(("exchange", "market", "account"), _str), "mode": _of(*MODES), "source": _text}
+_FILL: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("trade_id", "symbol", "fee_asset"), _str),
+    **dict.fromkeys(("price", "quantity", "quote"), _amount),
+    **dict.fromkeys(("time_ms", "trade", "wall_ms"), _count),
+    **{"order_id": _text, "client_id": _text, "tag": _text, "side": _SIDE, "role": _ROLE, "maker": _bool},
+    **{"fee": _money, "fee_quote": lambda v: None if v is None else _money(v)},  # a rebate is a fee below 0
+}
+_REQUEST: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("client_id", "symbol", "kind"), _str),
+    **dict.fromkeys(("quantity", "quote_quantity", "price", "stop_price"), _maybe),
+    **{"side": _SIDE, "life": lambda v: None if v is None else _str(v)},
+}
+_ORDER: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("executed", "executed_quote", "past_quantity"), _amount),
+    **dict.fromkeys(("created_ms", "wall_created_ms", "not_found_final_after_ms", "trade"), _count),
+    **dict.fromkeys(("tag", "order_id", "reason"), _text),
+    **{"role": _ROLE, "status": _of(SENDING, NEW, PARTIALLY_FILLED, *sorted(TERMINAL)), "past": lambda v: tuple(_str(t) for t in _list(v))},
+}
+
+
+def _read(what: Mapping[str, Any], how: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    found = {}
+    for field, value in what.items():
+        try:
+            found[field] = how[field](value) if field in how else value
+        except (TypeError, ValueError, ArithmeticError) as e:
+            raise type(e)(f"{field}: {e}") from e
+    return found
+
+
+def _fill(value: dict[str, Any], symbol: str | None) -> Fill:
+    """`symbol` None: any (a fill that is not journaled yet may be of the market before)."""
+    fill = Fill(**_read(value, _FILL))
+    if symbol is not None and fill.symbol != symbol:
+        raise ValueError(f"a fill is of {fill.symbol}, the position of {symbol}")
+    return fill
+
+
+def _order(value: dict[str, Any], symbol: str) -> Order:
+    order = Order(**{**_read(value, _ORDER), "request": OrderRequest(**_read(value["request"], _REQUEST))})
+    if order.request.symbol != symbol:
+        raise ValueError(f"an order is of {order.request.symbol}, the position of {symbol}")
+    return order
 
 
 class PositionStore:
@@ -207,6 +311,9 @@ class PositionStore:
                 f"Set the bot back to {found.venue.key()} and close the position there first. If that market is gone (a paper exchange "
                 f"or a testnet that was reset), move the file away: what it holds is gone with it.",
             )
+        if same_market and found.symbol == symbol and (found.base, found.quote) != (base, quote):
+            path = self.files.path(name(bot_id))
+            raise StateError(path, f"it says that {symbol} is {found.base} in {found.quote}, but it is {base} in {quote}", self.files.remedy(path))
         if found.idle and (not same_market or found.symbol != symbol):
             self.archive(found)
             fresh = Position(bot_id, venue, symbol, base, quote, next_order=found.next_order, trade=found.trade, initial_investment=ZERO)

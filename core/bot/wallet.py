@@ -93,7 +93,7 @@ class JumpWatch:
     def word(self, position: Position, price: Decimal) -> str:
         """Why this price is not acted upon, "" where it is. Raises what the exchange raises."""
         entry = position.entry_price
-        if position.direction is None or entry is None:
+        if position.direction is None or not entry:  # coins brought under the bot may have cost nothing
             self._known = None
             return ""
         known = self._known if self._known is not None and self._trade == position.trade else entry
