@@ -19,6 +19,7 @@ import pytest
 
 from core import config
 from core.errors import NewsError
+from core.fleet import services as report
 from core.news import articles
 from core.news.budget import PRICES, UNKNOWN, Limits, cost, price_of
 from core.news.provider import News
@@ -373,29 +374,27 @@ def test_the_database_survives_writers_that_collide(yard: Yard) -> None:
 
 
 def told(yard: Yard, bots: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    from utils import test_connection
-
-    return {r.check: r for r in test_connection.news(yard.settings, bots or [], yard.services.news_url)}
+    return {r.name: r for r in report.news(yard.settings, bots or [], yard.services.news_url)}
 
 
 def test_the_connection_report_says_whether_both_services_take_their_keys(yard: Yard) -> None:
     yard.services.articles = [yard.article("Bitcoin", 1)]
     rows = told(yard)
-    assert [(r.check, r.status) for r in rows.values()] == [("CryptoNews", "ok"), ("OpenAI", "ok")]
+    assert [(r.name, r.ok) for r in rows.values()] == [("CryptoNews", "ok"), ("OpenAI", "ok")]
     assert "gpt-4o-mini" in rows["OpenAI"].text
     assert not yard.services.calls, "it costs nothing"
     yard.services.news_mode = yard.services.model_mode = "key"
     rows = told(yard, [{"id": 4, "strategy": "ticker_news"}])
-    assert [r.status for r in rows.values()] == ["fail", "fail"]
+    assert [r.ok for r in rows.values()] == ["fail", "fail"]
     assert "CRYPTONEWS_API_KEY" in rows["CryptoNews"].text and "OPENAI_API_KEY" in rows["OpenAI"].text
     yard.services.news_mode = yard.services.model_mode = "down"
-    assert [r.status for r in told(yard).values()] == ["warn", "warn"]
+    assert [r.ok for r in told(yard).values()] == ["warn", "warn"]
 
 
 def test_the_connection_report_names_missing_keys_where_a_bot_wants_them(home: Path, services: Services) -> None:
     yard = Yard(home, services, CRYPTONEWS_API_KEY="", OPENAI_API_KEY="", OPENAI_BASE_URL="")
-    assert {r.status for r in told(yard).values()} == {"ok"}
+    assert {r.ok for r in told(yard).values()} == {"ok"}
     rows = told(yard, [{"id": 4, "strategy": "ticker_news"}])
-    assert {r.status for r in rows.values()} == {"warn"}
+    assert {r.ok for r in rows.values()} == {"warn"}
     assert "bot 4 trades on the technical signal alone" in rows["OpenAI"].text
     assert not services.fetches

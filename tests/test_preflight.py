@@ -18,7 +18,7 @@ from core.dash.board import Board
 from core.dash.market import Market
 from core.errors import AccessRefused, InputError, Unavailable
 from core.exchange import KeyRights, live_problem
-from core.fleet import preflight, records
+from core.fleet import checks, preflight, records
 from core.fleet.registry import Registry
 from core.model import OrderRequest
 from core.paper.adapter import PaperAdapter
@@ -54,7 +54,7 @@ class Stand:
     def restrict(self, **rights: bool) -> None:
         self.world.ask("POST", "/paper/accounts/paper/restrictions", rights)
 
-    def checks(self, **record: Any) -> dict[str, preflight.Check]:
+    def checks(self, **record: Any) -> dict[str, checks.Check]:
         whole = {**records.view({"id": 9, **GOOD}), **record}
         found = preflight.run(self.settings, self.files, whole, self.client, self.registry.bots(), clock_ms=self.now)
         return {c.name: c for c in found}
@@ -69,7 +69,7 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
     made.world.close()
 
 
-def failed(checks: dict[str, preflight.Check]) -> set[str]:
+def failed(checks: dict[str, checks.Check]) -> set[str]:
     return {c.name for c in checks.values() if c.ok == "fail"}
 
 
@@ -159,7 +159,7 @@ def test_rights_that_no_bot_needs_are_named(stand: Stand) -> None:
 
 
 def test_an_exchange_that_tells_nothing_of_its_keys_is_a_warning() -> None:
-    assert [(c.name, c.ok) for c in preflight.rights(KeyRights(True))] == [("account", "ok"), ("withdrawals", "warn")]
+    assert [(c.name, c.ok) for c in checks.rights(KeyRights(True))] == [("account", "ok"), ("withdrawals", "warn")]
 
 
 @pytest.mark.parametrize(("skew", "outcome"), [(0, "ok"), (-900, "ok"), (1500, "warn"), (-4500, "warn"), (6000, "fail"), (-86_400_000, "fail")])

@@ -16,6 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from core.fleet import machine, services
+from core.fleet.checks import Check
 from patience import patience
 from utils import test_connection as command
 
@@ -77,8 +79,8 @@ def test_a_yard_whose_exchange_answers_is_looked_at_in_full(paper):
     assert found["Paper symbol BTCUSDT"]["status"] == "ok"
     assert found["Paper order"]["status"] == "ok"
     # What is wrong is told with what would be right.
-    assert "bot 2 trades with 1 USDT" in found["Paper symbol ETHUSDT"]["text"] and "at least" in found["Paper symbol ETHUSDT"]["remedy"]
-    assert "doesn't know it (bot 3)" in found["Paper symbol NOSUCHUSDT"]["text"]
+    assert "bot 2: 1 USDT is too little" in found["Paper symbol ETHUSDT"]["text"] and "at least" in found["Paper symbol ETHUSDT"]["remedy"]
+    assert "is no symbol of binance paper" in found["Paper symbol NOSUCHUSDT"]["text"]
     assert found["Bots"]["status"] == "warn" and "bot 4" in found["Bots"]["text"]
     assert done.returncode == 1 and json.loads(done.stdout)["status"] == "fail"
 
@@ -137,35 +139,35 @@ def test_a_file_of_bots_that_cannot_be_read_is_a_row_and_the_rest_goes_on(home):
 
 def test_settings_that_others_may_read_are_a_warning_with_the_command(home):
     (home / ".env").chmod(0o644)
-    row = next(iter(command.env_file(home)))
-    assert row.status == "warn" and row.remedy == f"chmod 600 '{home / '.env'}'"
+    row = next(iter(machine.env_file(home)))
+    assert row.ok == "warn" and row.remedy == f"chmod 600 '{home / '.env'}'"
 
 
 def test_missing_and_other_packages_are_named(tmp_path):
     file = tmp_path / "requirements.txt"
     file.write_text("no-such-package-here==1.0\nflask==0.0.1\n", encoding="utf-8")
-    row = next(iter(command.packages(file)))
-    assert row.status == "fail" and "no-such-package-here" in row.text
+    row = next(iter(machine.packages(file)))
+    assert row.ok == "fail" and "no-such-package-here" in row.text
     file.write_text("# a comment\nflask==0.0.1\n", encoding="utf-8")
-    row = next(iter(command.packages(file)))
-    assert row.status == "warn" and "wanted 0.0.1" in row.text
+    row = next(iter(machine.packages(file)))
+    assert row.ok == "warn" and "wanted 0.0.1" in row.text
 
 
 def test_a_disk_that_is_full_and_a_missing_screen_are_failures(tmp_path, monkeypatch):
-    monkeypatch.setattr(command.shutil, "disk_usage", lambda _: SimpleNamespace(free=10 << 20))
-    assert next(iter(command.disk(tmp_path))).status == "fail"
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=10 << 20))
+    assert next(iter(machine.disk(tmp_path))).ok == "fail"
     monkeypatch.setenv("PATH", str(tmp_path))
-    row = next(iter(command.screen()))
-    assert row.status == "fail" and "install screen" in row.remedy
+    row = next(iter(machine.screen()))
+    assert row.ok == "fail" and "install screen" in row.remedy
 
 
 def test_a_check_that_breaks_becomes_a_row():
-    def broken() -> Iterator[command.Row]:
-        yield command.Row("x", "ok", "first")
+    def broken() -> Iterator[Check]:
+        yield Check("x", "ok", "first")
         raise ZeroDivisionError("oops")
 
     found = list(command.guarded("x", broken))
-    assert [r.status for r in found] == ["ok", "fail"] and "ZeroDivisionError: oops" in found[1].text
+    assert [r.ok for r in found] == ["ok", "fail"] and "ZeroDivisionError: oops" in found[1].text
 
 
 def test_wrong_arguments_are_exit_two(home):
@@ -177,18 +179,18 @@ def test_the_ways_to_send_messages_are_tried_without_sending_anything(home):
     from core.config import load
     from message_server import SETTINGS, TELEGRAM, TOKEN, MessageServer, make_channels
 
-    def found(**env: str) -> dict[str, command.Row]:
+    def found(**env: str) -> dict[str, Check]:
         settings = load({"BOTYARD_HOME": str(home), **env})
-        return {r.check: r for r in command.messages(settings, make_channels(server.url))}
+        return {r.name: r for r in services.messages(settings, make_channels(server.url))}
 
     with MessageServer() as server:
-        assert [(r.status, r.text[:10]) for r in found().values()] == [("ok", "not set up"), ("ok", "not set up")]
+        assert [(r.ok, r.text[:10]) for r in found().values()] == [("ok", "not set up"), ("ok", "not set up")]
         half = found(TWILIO_ACCOUNT_SID="AC1")["SMS"]
-        assert half.status == "warn" and "TWILIO_AUTH_TOKEN, TWILIO_FROM, SMS_TO missing" in half.text
+        assert half.ok == "warn" and "TWILIO_AUTH_TOKEN, TWILIO_FROM, SMS_TO missing" in half.text
         both = found(**SETTINGS, **TELEGRAM)
-        assert {r.status for r in both.values()} == {"ok"}
+        assert {r.ok for r in both.values()} == {"ok"}
         wrong = found(**{**SETTINGS, "TWILIO_AUTH_TOKEN": "wrong-token"}, TELEGRAM_BOT_TOKEN="1:wrong", TELEGRAM_CHAT_ID="1")
-        assert {r.status for r in wrong.values()} == {"fail"} and "wrong" not in "".join(r.text for r in wrong.values()) and TOKEN not in str(wrong)
+        assert {r.ok for r in wrong.values()} == {"fail"} and "wrong" not in "".join(r.text for r in wrong.values()) and TOKEN not in str(wrong)
         assert server.sms == [] and server.telegrams == []
         (home / "notify.json").write_text('{"schema": 1, "per_day": "many"}')
         assert "per_day" in found()["Messages"].text

@@ -27,6 +27,7 @@ from core.clock import wall_ms
 from core.commandline import CODES
 from core.errors import Conflict, InputError
 from core.fleet import control, maintenance, preflight, records
+from core.fleet.checks import MARKS, Check
 from core.fleet.health import health, stuck_bound_ms
 from core.fleet.records import number
 from core.fleet.registry import Registry
@@ -250,9 +251,8 @@ def go_live(files: Files, settings: config.Settings, arguments: argparse.Namespa
     return {"bot": record["id"], **preflight.as_json(checks), "said": text}
 
 
-def _shown(check: preflight.Check) -> str:
-    mark = {"ok": "✅", "warn": "⚠️ ", "fail": "❌"}[check.ok]
-    return f"{mark} {check.name:<15} {_cell(check.text)}" + (f"\n   {'':<15} → {_cell(check.remedy)}" if check.remedy else "")
+def _shown(check: Check) -> str:
+    return f"{MARKS[check.ok]} {check.name:<15} {_cell(check.text)}" + (f"\n   {'':<15} → {_cell(check.remedy)}" if check.remedy else "")
 
 
 def tell_bot(files: Files, settings: config.Settings, arguments: argparse.Namespace, by: str) -> dict[str, Any]:

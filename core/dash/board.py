@@ -25,6 +25,7 @@ from core.dash.watch import Signature, Watch, signature
 from core.errors import InputError, NotFound, StateError, StrategyError
 from core.fleet import preflight as before_live
 from core.fleet import records
+from core.fleet.checks import Check
 from core.fleet.health import exposed_bound_ms, health, stuck_bound_ms
 from core.fleet.registry import BOTS, Registry
 from core.fleet.state import exposed as exposed_now
@@ -267,11 +268,11 @@ class Board:
         clean = inputs.fields({k: v for k, v in given.items() if k != "mode"}, self.settings, complete=before is None)
         return before_live.as_json(self._flight({"id": None, **(before or {}), **clean, "mode": "live"}))
 
-    def _flight(self, record: Mapping[str, Any]) -> list[before_live.Check]:
+    def _flight(self, record: Mapping[str, Any]) -> list[Check]:
         if "live" not in self.market.modes() or not all(self.settings.keys("live")):
             return before_live.general(self.settings)[0]  # nobody is asked
         bots = self.registry.bots()
-        found: list[before_live.Check] = self.market.desk("live").ask(
+        found: list[Check] = self.market.desk("live").ask(
             lambda c: before_live.run(self.settings, self.files, record, c, bots, clock_ms=self.clock_ms)
         )
         return found

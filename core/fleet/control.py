@@ -19,6 +19,7 @@ from core.config import Settings
 from core.errors import AlreadyRunning, BotyardError, Conflict, InputError, StateError
 from core.fleet import locks, maintenance, preflight, records, state
 from core.fleet.audit import audit
+from core.fleet.checks import Check
 from core.fleet.health import health, stuck_bound_ms
 from core.fleet.paper_unit import PAPER_WANTED
 from core.fleet.pot import change_pot as change_pot  # one of the things a person can do
@@ -207,7 +208,7 @@ def command_bot(
     return {"outcome": "waiting", "text": "the bot has not answered yet; it does it at its next step"}
 
 
-def go_live(files: Files, settings: Settings, bot_id: int, confirm: str, by: str) -> list[preflight.Check]:
+def go_live(files: Files, settings: Settings, bot_id: int, confirm: str, by: str) -> list[Check]:
     """Let a bot trade with real money from its next start on; what was looked at. InputError, and nothing changed, when a check failed.
 
     `confirm` is the word that the person typed."""

@@ -1,8 +1,8 @@
 """Before real money: what is looked at when a bot goes live, and at each start of a live bot. Owns no file.
 
-Nothing is changed and nothing is ordered here. Each check says what it found and, where
-something is to be done, what. `run` is the whole of it, for a bot that is to go live;
-`short` is what a start asks again; `vet` is what the bot itself asks when it starts.
+Nothing is changed and nothing is ordered here. `run` is the whole of it, for a bot that is to
+go live; `short` is what a start asks again; `vet` is what the bot itself asks when it starts.
+What is looked at for other modes too is in core/fleet/checks.py.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 from core.account import access, claims, pots
 from core.bot import catalogue, ids, setup
@@ -22,39 +20,13 @@ from core.bot import position as position_file
 from core.clock import wall_ms
 from core.config import Settings
 from core.errors import AccessRefused, BotyardError, ExchangeError, InputError, NotFound, RateLimited, StateError, StrategyError
-from core.exchange import Exchange, KeyRights
-from core.market.sizing import largest_entry, smallest_entry
+from core.exchange import Exchange
+from core.fleet import checks
+from core.fleet.checks import Check
 from core.model import ZERO, Symbol, plain
 from core.storage import Files, installation
 
 log = logging.getLogger("botyard")
-
-Outcome = Literal["ok", "warn", "fail"]
-CLOCK_WARN_MS = 1000
-CLOCK_FAIL_MS = 5000
-TRIP_MOST_MS = 1000  # half a round trip beyond this and the offset isn't known well enough
-TRIP_GOOD_MS = 250
-CLOCK_TRIES = 3
-WHERE_KEYS = "at Binance, under API Management"
-# Rights that a bot needs none of, by the names of /sapi/v1/account/apiRestrictions.
-NEEDLESS = {
-    "enableInternalTransfer": "internal transfers",
-    "permitsUniversalTransfer": "universal transfers",
-    "enableMargin": "margin loans",
-    "enableFutures": "futures",
-    "enableVanillaOptions": "options",
-    "enablePortfolioMarginTrading": "portfolio margin",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at. `remedy` says what to do, where something is to be done."""
-
-    name: str
-    ok: Outcome
-    text: str
-    remedy: str = ""
 
 
 def make_client(settings: Settings) -> Exchange:
@@ -80,13 +52,13 @@ def run(
     if asked is None:
         return found
     others = [r for r in records if r.get("mode") == "live" and r.get("id") != record.get("id")]
-    checks, symbol = _symbol(asked, str(record["symbol"]))
-    found += checks
+    check, symbol = checks.symbol(asked, str(record["symbol"]))
+    found.append(check)
     if symbol is None:
         return found
     flight = _Flight(settings, files, record, asked, others, symbol)
-    for name, check in flight.checks():
-        found += _guarded(name, check)
+    for name, look in flight.looks():
+        found += _guarded(name, look)
     return found
 
 
@@ -95,28 +67,27 @@ def general(settings: Settings, client: Exchange | None = None, *, clock_ms: Cal
     found: list[Check] = []
     if settings.trading_mode != "live":
         found.append(Check("settings", "fail", f"TRADING_MODE is {settings.trading_mode}", "Set TRADING_MODE=live in .env, then start the page anew."))
-    if not all(settings.keys("live")):
-        remedy = f"Make a key {WHERE_KEYS}, for spot trading alone, and put BINANCE_API_KEY and BINANCE_API_SECRET into .env."
-        return [*found, Check("keys", "fail", "there are no keys for live", remedy)], None
+    no_keys = checks.missing_keys(settings, "live")
+    if no_keys is not None:
+        return [*found, no_keys], None
     if found:
         return found, None  # nobody's keys are tried before live is allowed at all
     try:
         asked = client or make_client(settings)
         told = asked.key_rights()
     except AccessRefused as e:
-        remedy = f"Check key and secret in .env, and {WHERE_KEYS} that the key is active and this machine's address allowed."
-        return [*found, Check("keys", "fail", f"the exchange doesn't accept the keys: {e}", remedy)], None
+        return [*found, checks.refused_keys(e)], None
     except BotyardError as e:
         return [*found, Check("exchange", "fail", f"it can't be asked: {e}", "Check the network, and try again.")], None
-    found += [Check("keys", "ok", "the exchange accepts them"), *rights(told)]
-    found += _guarded("clock", lambda: [clock(asked, clock_ms=clock_ms)])
+    found += [Check("keys", "ok", "the exchange accepts them"), *checks.rights(told)]
+    found += _guarded("clock", lambda: [checks.clock(asked, clock_ms=clock_ms)])
     return found, asked
 
 
 def short(settings: Settings, client: Exchange | None, symbol: str, *, clock_ms: Callable[[], int] = wall_ms) -> list[Check]:
     """What each start of a live bot asks again: the keys' rights, the clock, the symbol."""
     found, asked = general(settings, client, clock_ms=clock_ms)
-    return found if asked is None else [*found, *_symbol(asked, symbol)[0]]
+    return found if asked is None else [*found, checks.symbol(asked, symbol)[0]]
 
 
 def vet(client: Exchange, idle: bool, *, clock_ms: Callable[[], int] = wall_ms) -> str:
@@ -125,8 +96,8 @@ def vet(client: Exchange, idle: bool, *, clock_ms: Callable[[], int] = wall_ms) 
     AccessRefused when the keys are dangerous or can't trade and nothing is open (`idle`). With
     a position open nothing here keeps the bot from guarding it; when idle it waits for an answer."""
     try:
-        found = rights(client.key_rights())
-        measured = clock(client, clock_ms=clock_ms)
+        found = checks.rights(client.key_rights())
+        measured = checks.clock(client, clock_ms=clock_ms)
     except (RateLimited, AccessRefused):
         raise
     except ExchangeError as e:
@@ -141,89 +112,21 @@ def vet(client: Exchange, idle: bool, *, clock_ms: Callable[[], int] = wall_ms) 
     return f"Live keys are not as they must be, and a position is open, which is guarded on: {bad}" if bad else ""
 
 
-def failures(checks: Iterable[Check], only: Sequence[str] | None = None) -> str:
+def failures(found: Iterable[Check], only: Sequence[str] | None = None) -> str:
     """The failed checks with their remedies in one line, empty where none failed; `only`: of these names."""
-    return " · ".join(f"{c.name}: {c.text}. {c.remedy}".strip() for c in checks if c.ok == "fail" and (only is None or c.name in only))
+    return " · ".join(f"{c.name}: {c.text}. {c.remedy}".strip() for c in found if c.ok == "fail" and (only is None or c.name in only))
 
 
-def insist(checks: Iterable[Check]) -> None:
+def insist(found: Iterable[Check]) -> None:
     """InputError that lists each failed check with its remedy."""
-    text = failures(checks)
+    text = failures(found)
     if text:
         raise InputError(f"the bot can't go live, and nothing was changed. {text}")
 
 
-def as_json(checks: Sequence[Check]) -> dict[str, Any]:
+def as_json(found: Sequence[Check]) -> dict[str, Any]:
     """For page and command: `{"checks": [{"name", "ok", "text", "remedy"}], "ready": bool}`."""
-    return {"checks": [dataclasses.asdict(c) for c in checks], "ready": not any(c.ok == "fail" for c in checks)}
-
-
-# --- keys, account, clock -------------------------------------------------------------------
-
-
-def rights(told: KeyRights) -> list[Check]:
-    """What account and key may do (Binance: canTrade; apiRestrictions)."""
-    found = []
-    if told.can_trade:
-        found.append(Check("account", "ok", "the account may trade"))
-    else:
-        found.append(Check("account", "fail", "the exchange says that this account may not trade", "Ask the exchange why; until then no order would be taken."))
-    r = told.restrictions
-    if r is None:
-        text = "the exchange doesn't tell what this key may do"
-        return [*found, Check("withdrawals", "warn", text, "Make sure by yourself that the key may not withdraw.")]
-    if r.get("enableReading") is True and r.get("enableSpotAndMarginTrading") is True:
-        found.append(Check("trading", "ok", "the key may read and trade spot"))
-    else:
-        missing = " and ".join(n for n, on in (("read", r.get("enableReading")), ("trade spot", r.get("enableSpotAndMarginTrading"))) if on is not True)
-        found.append(Check("trading", "fail", f"the key may not {missing}", f"Allow reading and spot trading for it {WHERE_KEYS}."))
-    if r.get("enableWithdrawals") is False:
-        found.append(Check("withdrawals", "ok", "the key may not withdraw"))
-    else:
-        text = "the key may withdraw: whoever gets hold of it can empty the account"
-        found.append(Check("withdrawals", "fail", text, f"Turn withdrawals off for it {WHERE_KEYS}, or make another key."))
-    more = [text for name, text in NEEDLESS.items() if r.get(name) is True]
-    if more:
-        found.append(Check("other rights", "warn", f"the key also allows {', '.join(more)}", f"Turn off what bots don't need {WHERE_KEYS}."))
-    if r.get("ipRestrict") is not True:
-        found.append(Check("address", "warn", "the key works from any address", f"Restrict it to this machine's address {WHERE_KEYS}."))
-    return found
-
-
-def clock(client: Exchange, *, clock_ms: Callable[[], int] = wall_ms) -> Check:
-    """This machine's clock against the exchange's; half of the round trip is the error that remains."""
-    best: tuple[float, float] | None = None
-    for _ in range(CLOCK_TRIES):
-        before, started = clock_ms(), time.monotonic()
-        server = client.time().server_ms
-        half = (time.monotonic() - started) * 500
-        if best is None or half < best[0]:
-            best = (half, before + half - server)
-        if half <= TRIP_GOOD_MS:
-            break
-    assert best is not None
-    half, ahead = best
-    text = f"this clock is {abs(ahead):.0f} ms {'ahead of' if ahead > 0 else 'behind'} the exchange's (± {half:.0f} ms)"
-    if half > TRIP_MOST_MS:
-        return Check("clock", "fail", f"{text}: too uncertain", "The connection to the exchange is too slow for trading; mend it.")
-    if abs(ahead) > CLOCK_FAIL_MS:
-        return Check("clock", "fail", text, "Set the clock: sudo timedatectl set-ntp true")
-    if abs(ahead) > CLOCK_WARN_MS:
-        return Check("clock", "warn", f"{text}; requests are corrected for it", "Set the clock: sudo timedatectl set-ntp true")
-    return Check("clock", "ok", text)
-
-
-def _symbol(client: Exchange, name: str) -> tuple[list[Check], Symbol | None]:
-    """The symbol and what is to be said of it; None where it can't be traded."""
-    try:
-        symbol = client.symbol(name)
-    except NotFound as e:
-        return [Check("symbol", "fail", str(e), "Choose a symbol that the exchange has.")], None
-    except ExchangeError as e:
-        return [Check("exchange", "fail", f"{name} can't be asked for: {e}", "Try again in a moment.")], None
-    if not symbol.tradeable:
-        return [Check("symbol", "fail", f"{name} can't be traded now, its state is {symbol.status}", "Wait until it can, or choose another symbol.")], None
-    return [Check("symbol", "ok", f"{name} can be traded")], symbol
+    return {"checks": [dataclasses.asdict(c) for c in found], "ready": not any(c.ok == "fail" for c in found)}
 
 
 def _guarded(name: str, check: Callable[[], Iterable[Check]]) -> list[Check]:
@@ -246,7 +149,7 @@ class _Flight:
         self.settings, self.files, self.record, self.client, self.others, self.symbol = settings, files, record, client, others, symbol
         self._symbols: dict[str, Symbol] | None = None
 
-    def checks(self) -> Iterator[tuple[str, Callable[[], Iterable[Check]]]]:
+    def looks(self) -> Iterator[tuple[str, Callable[[], Iterable[Check]]]]:
         yield from (("amount", self.amount), ("balance", self.balance), ("same coin", self.same_coin))
         yield from (("protection", self.protection), ("foreign orders", self.foreign_orders), ("coins", self.coins))
 
@@ -269,14 +172,7 @@ class _Flight:
     def amount(self) -> Iterator[Check]:
         s, amount = self.symbol, Decimal(str(self.record["trade_amount"]))
         stop = setup.stop_loss_of(self.record, self.settings, self.files.home / "strategies")
-        low, high = smallest_entry(s, self.client.price(s.name), stop), largest_entry(s)
-        if amount < low:
-            text = f"{plain(amount)} {s.quote} is too little for {s.name}: less than {plain(low)} could not be sold at its stop"
-            yield Check("amount", "fail", text, f"Set trade_amount to at least {plain(low)}.")
-        elif amount > high:
-            yield Check("amount", "fail", f"{plain(amount)} {s.quote} is more than {s.name} takes in one order", f"Set trade_amount to at most {plain(high)}.")
-        else:
-            yield Check("amount", "ok", f"{plain(amount)} {s.quote}; {s.name} takes {plain(low)} to {plain(high)}")
+        yield checks.amount(s, self.client.price(s.name), amount, stop)
 
     def balance(self) -> Iterator[Check]:
         s, amount = self.symbol, Decimal(str(self.record["trade_amount"]))
