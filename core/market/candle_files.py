@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from core.market.bars import Bars
 from core.model import Venue
 
 SQLITE = b"SQLite format 3\x00"
-_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
 _MICROSECONDS = 10**14  # a ms time this large lies in the year 5138: Binance's archives count µs since 2025
 _MOST_VOLUME = 10**20
+_ENOUGH = 10  # candles; of fewer it may be chance that none is another's neighbour
 _SHOWN = 10
 _NAMES = ("open time", "open", "high", "low", "close", "volume", "close time", "quote volume", "count of trades", "taker volume", "taker quote volume")
 
@@ -57,14 +59,23 @@ class CandleFile:
 
     def checked(self) -> CandleFile:
         """Itself; InputError with the first problems where there are any, or without a candle."""
-        if self.problems:
-            told = "\n".join(f"  line {p.line}: {p.text}" for p in self.problems[:_SHOWN])
-            more = len(self.problems) - _SHOWN
-            tail = f"\n  and {more} more" if more > 0 else ""
-            raise InputError(f"{self.path} can't be used, nothing of it was taken. Correct these lines, or fetch the file again:\n{told}{tail}")
-        if not self.rows:
-            raise InputError(f"{self.path} holds no candle; it must hold at least one")
+        refuse(self.path, self.problems, len(self.problems), len(self.rows))
         return self
+
+
+def refuse(path: Path, problems: Sequence[Problem], wrong: int, candles: int) -> None:
+    """InputError with the first of `wrong` problems where there are any, or without a candle."""
+    if wrong:
+        told = "\n".join(f"  line {p.line}: {p.text}" for p in problems[:_SHOWN])
+        more = wrong - min(len(problems), _SHOWN)
+        tail = f"\n  and {more:,} more" if more > 0 else ""
+        raise InputError(f"{path} can't be used, nothing of it was taken. Correct these lines, or fetch the file again:\n{told}{tail}")
+    if not candles:
+        raise InputError(f"{path} holds no candle; it must hold at least one")
+
+
+def zipped(path: Path) -> str:
+    return f"{path}: is a zip archive, as Binance's public data comes; unpack it and give the .csv"
 
 
 def is_store(path: Path) -> bool:
@@ -94,6 +105,8 @@ def read(path: str | Path, symbol: str, timeframe: str, venue: Venue | str | Non
             store.close()
     content = _content(path)
     quick = quick_files.read(content, symbol, timeframe)
+    if quick is not None:
+        of_this_timeframe(path, len(quick), _apart(quick.open_ms.tolist()), timeframe)
     return quick if quick is not None else Bars.from_rows(_loaded(path, content, timeframe).checked().rows, symbol, timeframe)
 
 
@@ -107,9 +120,39 @@ def _loaded(path: Path, raw: bytes, timeframe: str) -> CandleFile:
     try:
         content = raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise InputError(f"{path}: is not text (byte {e.start}); it must be a candle store, JSON or CSV, the last two also gzipped") from e
+        raise InputError(_no_text(path, f"byte {e.start}")) from e
     rows, above = _json_rows(path, content) if content.lstrip()[:1] in ("[", "{") else _csv_rows(path, content)
-    return _Reader(path, timeframe, above).read(rows)
+    found = _Reader(path, timeframe, above).read(rows)
+    of_this_timeframe(path, len(found.rows), _apart([row[0] for row in found.rows]), timeframe)
+    return found
+
+
+def of_this_timeframe(path: Path, candles: int, apart: int | None, timeframe: str) -> None:
+    """InputError where no two candles are neighbours (`apart`: ms between the nearest two opens): candles of an hour all open
+    on whole minutes too, and would be minutes with gaps."""
+    if timeframe == "1M" or candles < _ENOUGH or apart is None or apart <= timeframes.length_ms(timeframe):
+        return
+    told = next((t for t, ms in timeframes.MS.items() if ms == apart), None)
+    right = f"say --timeframe {told}, or give the file of {timeframe}" if told else f"give the file of {timeframe}"
+    raise InputError(f"{path}: no two of its candles open less than {told or f'{apart // 1000} s'} apart, so they are not {timeframe}; {right}")
+
+
+def _apart(opens: Sequence[int]) -> int | None:
+    return min((b - a for a, b in pairwise(opens)), default=None)
+
+
+def examine_lines(path: Path, timeframe: str, lines: Sequence[bytes], above: int, last: list[Any] | None) -> CandleFile:
+    """Lines of a CSV, `above` of them before and `last` the row that the last of those gave. InputError where they are no candles."""
+    try:
+        content = b"".join(lines).decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise InputError(_no_text(path, f"behind line {above}, byte {e.start}")) from e
+    rows, header = _csv_rows(path, content, above)
+    return _Reader(path, timeframe, above + header, last).read(rows)
+
+
+def _no_text(path: Path, where: str) -> str:
+    return f"{path}: is not text ({where}); it must be a candle store, JSON or CSV, the last two also gzipped"
 
 
 def examine(rows: Sequence[Sequence[Any]], path: Path, timeframe: str) -> CandleFile:
@@ -118,8 +161,8 @@ def examine(rows: Sequence[Sequence[Any]], path: Path, timeframe: str) -> Candle
 
 
 class _Reader:
-    def __init__(self, path: Path, timeframe: str, above: int):
-        self.path, self.timeframe, self.above = path, timeframe, above
+    def __init__(self, path: Path, timeframe: str, above: int, last: list[Any] | None = None):
+        self.path, self.timeframe, self.above, self.last = path, timeframe, above, last
         self.problems: list[Problem] = []
         self.rounded = self.duplicates = 0
 
@@ -136,11 +179,12 @@ class _Reader:
                 self._say("off_grid", line, f"no {self.timeframe} candle opens at {ms}; it would be {timeframes.floor(ms, self.timeframe)}", ms)
                 continue
             self._possible(row, line)
-            if made and ms <= made[-1][0]:
-                self._again(made, row, line)
+            if self.last is not None and ms <= self.last[0]:
+                self._again(self.last, row, line)
                 continue
             row[6] = timeframes.close_ms(ms, self.timeframe)  # in the file it may be µs, or missing
             made.append(row)
+            self.last = row
         return CandleFile(self.path, made, self.rounded, self.duplicates, self.problems)
 
     def _row(self, told: Sequence[Any], line: int) -> list[Any] | None:
@@ -179,8 +223,8 @@ class _Reader:
         if any(str(row[at]).startswith("-") for at in (5, 7, 8, 9, 10)):
             self._say("impossible", line, "a volume is negative", row[0])
 
-    def _again(self, made: list[list[Any]], row: list[Any], line: int) -> None:
-        ms, last = row[0], made[-1]
+    def _again(self, last: list[Any], row: list[Any], line: int) -> None:
+        ms = row[0]
         if ms < last[0]:
             self._say("order", line, f"the candle of {ms} follows that of {last[0]}; rows must ascend by open time", ms)
         elif row[:6] == last[:6] and row[7:] == last[7:]:
@@ -230,9 +274,9 @@ def _time(text: str) -> int:
 def _content(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
-        if raw.startswith(_ZIP):
-            raise InputError(f"{path}: is a zip archive, as Binance's public data comes; unpack it and give the .csv")
-        if raw.startswith(_GZIP):
+        if raw.startswith(ZIP):
+            raise InputError(zipped(path))
+        if raw.startswith(GZIP):
             raw = gzip.decompress(raw)
         return raw
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
@@ -257,11 +301,11 @@ def _json_rows(path: Path, content: str) -> tuple[list[Any], int]:
     return rows, 0
 
 
-def _csv_rows(path: Path, content: str) -> tuple[list[Any], int]:
+def _csv_rows(path: Path, content: str, above: int = 0) -> tuple[list[Any], int]:
     lines = content.rstrip("\r\n").splitlines()
-    header = int(bool(lines) and re.match(r'"?[A-Za-z]', lines[0]) is not None)
+    header = int(bool(lines) and not above and re.match(r'"?[A-Za-z]', lines[0]) is not None)
     rows = [line.split(",") for line in lines[header:]]
-    for i, row in enumerate(rows, 1 + header):
+    for i, row in enumerate(rows, 1 + header + above):
         if len(row) != 12:
             raise InputError(f"{path}: line {i}: {_shown(','.join(row))!r} has {len(row)} columns; it must have Binance's 12, from open time to ignore")
     return rows, header

@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.errors import InputError, NotFound
-from core.market import candle_files, timeframes
+from core.market import candle_files, long_files, timeframes
 from core.market.bars import Bars, price_text
 from core.market.candle_files import Problem
 from core.market.history import CandleStore, Series
 from core.market.holes import Missing
+from core.market.long_files import Noticed
 from core.market.resample import floors
 from core.model import KlineRow
 
 _PAGE = 1000
+Tell = Callable[[int, int], None]
+Mask = NDArray[np.bool_]
 
 
 class Taken(NamedTuple):
@@ -60,61 +64,93 @@ class Checked:
         return {"name": self.name, **span, "gaps": [gap._asdict() for gap in self.gaps], "problems": problems, "wrong": self.wrong}
 
 
-def take(store: CandleStore, path: str | Path, venue: str, symbol: str, timeframe: str, now_ms: int, *, replace: bool = False) -> Taken:
-    """Import a file. InputError, and nothing is taken, where anything in it is wrong or contradicts the store (unless `replace`)."""
-    path, notes = Path(path).expanduser(), []
-    rows: list[KlineRow]
-    if candle_files.is_store(path):
-        if path.resolve() == store.path.resolve():
-            raise InputError(f"{path} is the store itself; name another file")
-        other = CandleStore(path, read_only=True)
-        try:
-            rows = list(other.rows(other.venue_of(symbol, timeframe), symbol, timeframe))
-        finally:
-            other.close()
-    else:
-        told = candle_files.load(path, timeframe).checked()
-        rows = told.rows
-        if told.rounded:
-            notes.append(f"{told.rounded:,} volumes had more than 8 decimals (traces of a float) and were rounded to 8")
-        if told.duplicates:
-            notes.append(f"{told.duplicates:,} rows that repeat another one were left out")
-    closed = [row for row in rows if int(row[6]) < now_ms]
-    if len(closed) < len(rows):
-        notes.append(f"{len(rows) - len(closed):,} candles are not closed yet and were left out")
-    new, same, other_rows = _compared(store, venue, symbol, timeframe, closed)
-    if other_rows and not replace:
-        if [int(row[0]) for row in other_rows] == [int(closed[-1][0])]:
-            other_rows = []  # a file's last row may have been unfinished when it was written
-            notes.append("the file's last candle differs from the stored one and was left out: it may have been unfinished")
-        else:
-            ms = int(other_rows[0][0])
+def take(
+    store: CandleStore, path: str | Path, venue: str, symbol: str, timeframe: str, now_ms: int, *, replace: bool = False, tell: Tell | None = None
+) -> Taken:
+    """Import a file. InputError, and nothing is taken, where anything in it is wrong or contradicts the store (unless `replace`).
+
+    It is read twice, a piece at a time: all of it is looked at, then what is new of it is taken. `tell` is called with the
+    candles looked at and the candles taken so far."""
+    path, tell = Path(path).expanduser(), tell or (lambda looked_at, taken: None)
+    if candle_files.is_store(path) and path.resolve() == store.path.resolve():
+        raise InputError(f"{path} is the store itself; name another file")
+    noticed, until = Noticed(), timeframes.floor(now_ms, timeframe)  # what opens from there on has not closed
+    left_out = new = same = 0
+    others: list[int] = []  # opens of the first few candles that are there otherwise
+    count_others, last_ms = 0, None
+    for piece in long_files.pieces(path, symbol, timeframe, noticed):
+        told = piece.bars.slice(None, until)
+        left_out += len(piece.bars) - len(told)
+        if len(told):
+            known, alike = _compared(store, venue, told)
+            new, same, last_ms = new + int((~known).sum()), same + int(alike.sum()), int(told.open_ms[-1])
+            others += told.open_ms[known & ~alike].tolist()[: 2 - len(others)]
+            count_others += int((known & ~alike).sum())
+        tell(noticed.candles, 0)
+    noticed.checked(path, timeframe)
+    notes = _notes(noticed, left_out)
+    skip: int | None = None
+    if count_others and not replace:
+        if others != [last_ms]:
             raise InputError(
-                f"{path} contradicts the store on {len(other_rows):,} candles, first on that of {ms}; nothing was taken. "
+                f"{path} contradicts the store on {count_others:,} candles, first on that of {others[0]}; nothing was taken. "
                 "Is it of another market (--mode, --venue)? Where the file is right, say --replace"
             )
-    wanted = sorted([*new, *other_rows], key=lambda row: int(row[0]))
-    for i in range(0, len(wanted), _PAGE):  # a transaction each, so that bots can write in between
-        store.fill(venue, symbol, timeframe, wanted[i : i + _PAGE], now_ms)
-    return Taken(len(new), same, len(other_rows), notes)
+        skip, count_others = last_ms, 0  # a file's last row may have been unfinished when it was written
+        notes.append("the file's last candle differs from the stored one and was left out: it may have been unfinished")
+    if new or count_others:
+        new, count_others = _taken(store, path, venue, symbol, timeframe, now_ms, skip, replace, tell)
+    return Taken(new, same, count_others, notes)
 
 
-def _compared(store: CandleStore, venue: str, symbol: str, timeframe: str, rows: list[KlineRow]) -> tuple[list[KlineRow], int, list[KlineRow]]:
-    """Rows that are new, how many are there alike, and rows that are there otherwise. Only the six columns that every file has count."""
-    if not rows:
-        return [], 0, []
-    there = store.arrays(venue, symbol, timeframe, int(rows[0][0]), int(rows[-1][0]) + 1)
-    told = Bars.from_rows(rows, symbol, timeframe)
+def _taken(
+    store: CandleStore, path: Path, venue: str, symbol: str, timeframe: str, now_ms: int, skip: int | None, replace: bool, tell: Tell
+) -> tuple[int, int]:
+    """The second reading: new candles, and those that are there otherwise, go into the store. How many of each."""
+    noticed, until, new, replaced = Noticed(), timeframes.floor(now_ms, timeframe), 0, 0
+    for piece in long_files.pieces(path, symbol, timeframe, noticed):
+        told = piece.bars.slice(None, until)
+        if not len(told):
+            continue
+        known, alike = _compared(store, venue, told)  # again: bots, or another import, may have written meanwhile
+        other = known & ~alike & (told.open_ms != (-1 if skip is None else skip))
+        if noticed.wrong or (other.any() and not replace):
+            raise InputError(f"{path}, or the store, changed during the import: what was taken until now stays; start it again, which says what differs")
+        if not other.any() and known.all():
+            continue
+        rows = piece.rows
+        wanted = [rows[i] for i in np.flatnonzero(~known | other).tolist()]
+        for i in range(0, len(wanted), _PAGE):  # a transaction each, so that bots can write in between
+            store.fill(venue, symbol, timeframe, wanted[i : i + _PAGE], now_ms)
+            tell(noticed.candles, new + replaced + min(i + _PAGE, len(wanted)))
+        new, replaced = new + int((~known).sum()), replaced + int(other.sum())
+    return new, replaced
+
+
+def _notes(noticed: Noticed, left_out: int) -> list[str]:
+    notes = []
+    if noticed.rounded:
+        notes.append(f"{noticed.rounded:,} volumes had more than 8 decimals (traces of a float) and were rounded to 8")
+    if noticed.duplicates:
+        notes.append(f"{noticed.duplicates:,} rows that repeat another one were left out")
+    if left_out:
+        notes.append(f"{left_out:,} candles are not closed yet and were left out")
+    return notes
+
+
+def _compared(store: CandleStore, venue: str, told: Bars) -> tuple[Mask, Mask]:
+    """Of each candle whether it is stored, and whether alike. Only the six columns that every file has count."""
+    there = store.arrays(venue, told.symbol, told.timeframe, int(told.open_ms[0]), int(told.open_ms[-1]) + 1)
+    if not len(there):
+        return np.zeros(len(told), np.bool_), np.zeros(len(told), np.bool_)
     at = np.searchsorted(there.open_ms, told.open_ms)
     at[at == len(there)] = 0
-    known = there.open_ms[at] == told.open_ms if len(there) else np.zeros(len(told), np.bool_)
+    known = there.open_ms[at] == told.open_ms
     alike = known.copy()
-    if len(there):
-        for mine, theirs in zip(told.columns()[1:5], there.columns()[1:5], strict=True):
-            alike &= mine == theirs[at]
-        alike &= np.abs(told.volume - there.volume[at]) <= 1e-8 + 1e-12 * np.abs(told.volume)
-    new = [rows[i] for i in np.flatnonzero(~known)]
-    return new, int(alike.sum()), [rows[i] for i in np.flatnonzero(known & ~alike)]
+    for mine, theirs in zip(told.columns()[1:5], there.columns()[1:5], strict=True):
+        alike &= mine == theirs[at]
+    alike &= np.abs(told.volume - there.volume[at]) <= 1e-8 + 1e-12 * np.abs(told.volume)
+    return known, alike
 
 
 def export(store: CandleStore, venue: str, symbol: str, timeframe: str, from_ms: int | None, to_ms: int | None, path: str | Path | None, stdout: TextIO) -> int:

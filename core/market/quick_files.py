@@ -41,6 +41,8 @@ def read(content: bytes, symbol: str, timeframe: str) -> Bars | None:
     digits, decimals, lengths = table
     if decimals[:, 0].any() or decimals[:, 1:6].max() > bars.DECIMALS or lengths[:, :6].max() > _MOST_DIGITS:
         return None
+    if columns == 12 and (decimals[:, (6, 8)].any() or decimals[:, 7:11].max() > bars.DECIMALS or lengths[:, 6:11].max() > _MOST_DIGITS):
+        return None
     power = bars.DECIMALS - decimals[:, 1:5]
     prices = digits[:, 1:5]
     if (prices > bars.MOST // 10**power).any():
