@@ -21,7 +21,8 @@ from core.backtest.tape import Tape
 from core.clock import utc_text
 from core.market.bars import Bars
 from core.model import Fill, plain
-from strategies.base import SIGNAL_NAMES, Strategy
+from strategies.answers import SIGNAL_NAMES
+from strategies.base import Strategy
 
 MINUTE, DAY = 60_000, 86_400_000
 LOOKED_AT = ("entry_price", "quantity", "exit_price", "exit_reason", "profit", "fees")

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import StrategyError
-from strategies.base import KLINE_LIMIT, PlainStrategy, Strategy
+from strategies.base import KLINE_LIMIT, Strategy
 from strategies.bounded import Bounded, prints_aside
 from strategies.places import DECLARED, ENDING, FOLDER, Stamp, folders, paths, shipped, stamp
+from strategies.plain import PlainStrategy
 
 MOST_BYTES = 1_000_000  # of a file; a strategy's text is far shorter
 PATIENCE_S = 1.0  # with one file before the next is begun beside it: several that hang use up their bounds at the same time

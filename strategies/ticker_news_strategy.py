@@ -12,7 +12,9 @@ import pandas as pd
 
 from core.market import indicators
 from core.model import KlineRow, SeriesValue
-from strategies.base import SIGNAL_NAMES, Param, Strategy, frame
+from strategies.answers import SIGNAL_NAMES
+from strategies.base import Param, Strategy
+from strategies.tables import frame
 
 HOUR_MS = 3_600_000
 

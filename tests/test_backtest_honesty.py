@@ -16,7 +16,8 @@ from core.errors import InputError
 from core.model import Decision, Intent
 from core.storage import dumps
 from strategies import registry
-from strategies.base import MarketView, Param, PlainStrategy, Strategy
+from strategies.base import MarketView, Param, Strategy
+from strategies.plain import PlainStrategy
 from tests.backtest_help import config, walk_bars
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from core.errors import InputError
 from core.market import candle_files, quick_files
 from core.market.bars import Bars, Gap, floats, price_text, read_file, units
-from strategies.base import frame
+from strategies.tables import frame
 from tests.market_data import shared
 
 MINUTE = 60_000

@@ -24,9 +24,10 @@ from market_data import real_candles, table, walk
 from patience import patience
 from processes import Home, until
 from stepped import World, run_until
-from strategies.base import Strategy, rows_of
+from strategies.base import Strategy
 from strategies.declared import NO_SHORTS, Declared, make
 from strategies.registry import load
+from strategies.tables import rows_of
 from test_more_strategies import wilder_by_hand
 
 ROOT = Path(__file__).resolve().parent.parent

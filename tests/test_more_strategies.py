@@ -17,8 +17,10 @@ import pytest
 from core.errors import InputError, StrategyError
 from core.market.regime import Regime
 from market_data import golden, real_candles, table, walk
-from strategies.base import Strategy, rows_of, share
+from strategies.answers import share
+from strategies.base import Strategy
 from strategies.registry import load
+from strategies.tables import rows_of
 
 NEW = ("breakout", "enhanced", "mean_reversion", "momentum", "scalping")
 

@@ -24,7 +24,8 @@ from core.backtest.exact import Task
 from core.backtest.result import Config
 from core.bot.decisions import Plan
 from core.market.bars import Bars
-from strategies.base import SIGNAL_NAMES, Strategy
+from strategies.answers import SIGNAL_NAMES
+from strategies.base import Strategy
 
 BEGIN = 1_700_006_400_000 // DAY * DAY
 ROWS, FIRST = 120, 20

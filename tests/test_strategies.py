@@ -13,8 +13,10 @@ import pytest
 from core.errors import InputError, StrategyError
 from core.model import Candles, Decision, Position, Rules, Symbol, Venue
 from market_data import real_candles, table, walk
-from strategies.base import MarketView, Param, PlainStrategy, Strategy, frame, rows_of
+from strategies.base import MarketView, Param, Strategy
+from strategies.plain import PlainStrategy
 from strategies.registry import load
+from strategies.tables import frame, rows_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("simple_profitable", "ticker_news", "volatile")

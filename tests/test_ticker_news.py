@@ -28,8 +28,10 @@ from hostile_news import hostile
 from market_data import walk
 from news_services import MODEL_KEY, NEWS_KEY, Services, row
 from stepped import World, run_until
-from strategies.base import PlainStrategy, Strategy, frame, rows_of
+from strategies.base import Strategy
+from strategies.plain import PlainStrategy
 from strategies.registry import load
+from strategies.tables import frame, rows_of
 
 START, HOURS = "2024-03-15", 48
 HOUR = 3_600_000

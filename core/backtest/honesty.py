@@ -24,7 +24,8 @@ from core.backtest.report import utc
 from core.errors import InputError, StrategyError
 from core.market.bars import price_text
 from core.model import ZERO, Candles, KlineRow, Position, Symbol, Venue, plain, row12
-from strategies.base import SIGNAL_NAMES, MarketView, Strategy
+from strategies.answers import SIGNAL_NAMES
+from strategies.base import MarketView, Strategy
 
 SEGMENT = 20_000  # rows that are looked at as one table; a longer series is looked at in several
 SEGMENTS = 4

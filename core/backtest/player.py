@@ -31,7 +31,8 @@ from core.config import Settings
 from core.market.bars import Bars, price_text
 from core.model import ZERO, Decision, Fill, Intent, KlineRow, Order, Position, SeriesValue, StrategyRef, Symbol, plain, row12
 from core.storage import Files
-from strategies.base import SIGNAL_NAMES, Strategy
+from strategies.answers import SIGNAL_NAMES, share_of
+from strategies.base import Strategy
 
 KEPT_ROWS = 4096  # rows that were written out lately
 
@@ -229,7 +230,7 @@ class Told:
             if self._sizes is None:
                 self._sizes = self._strategy.size(data.bars.frame())
             if self._sizes is not None:
-                answer["size"] = self._strategy.share_of(self._sizes[at])
+                answer["size"] = share_of(self._strategy.name, self._sizes[at])
         return answer
 
 

@@ -32,7 +32,7 @@ def told(store: CandleStore | None, venue: Venue, symbol: str, timeframe: str, c
     if len(rows) < LEAST or int(rows[-1][0]) != candle_ms:
         return None
     from core.market.regime import Regime, regime
-    from strategies.base import frame
+    from strategies.tables import frame
 
     kinds = regime(frame(rows)).tolist()
     now, n = kinds[-1], 1
