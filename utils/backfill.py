@@ -29,6 +29,7 @@ if __name__ == "__main__":
 import argparse
 import contextlib
 import re
+import sqlite3
 import time
 from collections.abc import Callable
 
@@ -44,7 +45,15 @@ from core.market.history import PATIENT_S, CandleStore
 from core.model import MODES, Venue
 from core.storage import Files, dumps, installation
 
-RESUMES = "What was fetched is stored; the same command goes on from there."
+RESUMES = "What was taken until now is stored; the same command goes on from there."
+_REMEDIES = {  # part of what SQLite says → what to do
+    "full": "make room on its disk",
+    "readonly": "the user that runs this must be allowed to write the file and its folder",
+    "unable to open": "the user that runs this must be allowed to write in its folder",
+    "disk I/O": "make room on its disk, or look whether the disk is damaged",
+    "malformed": "it is damaged: move it away and fetch the candles again",
+    "not a database": "it is damaged, or something else: move it away and fetch the candles again",
+}
 _LINE_S = 5.0  # between two lines of progress where they go into a file
 _SHOWN = 5
 
@@ -81,6 +90,9 @@ def work(given: argparse.Namespace) -> int:
         return Command(given, settings, store).run()
     except InputError:
         raise
+    except sqlite3.Error as e:
+        remedy = next((told for part, told in _REMEDIES.items() if part in str(e)), "try again in a moment")
+        return words.fail("backfill.py", f"{store.path}: {e}; {remedy}. {RESUMES}", given.json, words.code_of(e))
     except words.FAILURES as e:
         return words.fail("backfill.py", f"{words.text_of(e).rstrip('.')}. {RESUMES}", given.json, words.code_of(e))
     finally:
@@ -191,7 +203,10 @@ class Command:
 
     def take(self, symbol: str, timeframe: str) -> int:
         key = self.venue()
-        taken = intake.take(self.store, self.given.file, key, symbol, timeframe, wall_ms(), replace=self.given.replace)
+        progress = Progress(self.given.json)
+        progress.begin(0)
+        taken = intake.take(self.store, self.given.file, key, symbol, timeframe, wall_ms(), replace=self.given.replace, tell=progress.imports)
+        progress.end()
         if self.given.json:
             print(dumps({"venue": key, "symbol": symbol, "timeframe": timeframe, **taken._asdict()}, indent=1))
         else:
@@ -268,6 +283,15 @@ class Progress:
     def begin(self, total: int) -> None:
         self._total, self._began = total, self._clock()
         self._last = self._began
+
+    def imports(self, looked_at: int, taken: int) -> None:
+        """Of a file nobody knows beforehand how long it is."""
+        now = self._clock()
+        if self._silent or now - self._last < (0.2 if self._tty else _LINE_S):
+            return
+        self._last, self._done = now, looked_at
+        text = f"{taken:,} candles stored" if taken else f"{looked_at:,} candles looked at"
+        print(f"\r{text:<60}" if self._tty else text, end="" if self._tty else "\n", file=sys.stderr, flush=True)
 
     def tell(self, task: Task) -> None:
         self._of[task.symbol, task.timeframe] = task.fetched

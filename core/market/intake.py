@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import InputError, NotFound
-from core.market import candle_files, long_files, timeframes
+from core.market import candle_files, chunks, long_files, timeframes
 from core.market.bars import Bars, price_text
 from core.market.candle_files import Problem
 from core.market.history import CandleStore, Series
@@ -28,7 +29,6 @@ from core.market.long_files import Noticed
 from core.market.resample import floors
 from core.model import KlineRow
 
-_PAGE = 1000
 Tell = Callable[[int, int], None]
 Mask = NDArray[np.bool_]
 
@@ -70,7 +70,7 @@ def take(
     """Import a file. InputError, and nothing is taken, where anything in it is wrong or contradicts the store (unless `replace`).
 
     It is read twice, a piece at a time: all of it is looked at, then what is new of it is taken. `tell` is called with the
-    candles looked at and the candles taken so far."""
+    candles looked at so far and, in the second reading, with those gone through."""
     path, tell = Path(path).expanduser(), tell or (lambda looked_at, taken: None)
     if candle_files.is_store(path) and path.resolve() == store.path.resolve():
         raise InputError(f"{path} is the store itself; name another file")
@@ -119,10 +119,11 @@ def _taken(
         if not other.any() and known.all():
             continue
         rows = piece.rows
-        wanted = [rows[i] for i in np.flatnonzero(~known | other).tolist()]
-        for i in range(0, len(wanted), _PAGE):  # a transaction each, so that bots can write in between
-            store.fill(venue, symbol, timeframe, wanted[i : i + _PAGE], now_ms)
-            tell(noticed.candles, new + replaced + min(i + _PAGE, len(wanted)))
+        wanted = (rows[i] for i in np.flatnonzero(~known | other).tolist())
+        # A transaction each, so that bots can write in between; a chunk each, so that none is packed twice.
+        for _, page in groupby(wanted, lambda row: chunks.start_of(int(row[0]), timeframe)):
+            store.fill(venue, symbol, timeframe, list(page), now_ms)
+            tell(noticed.candles, noticed.candles)
         new, replaced = new + int((~known).sum()), replaced + int(other.sum())
     return new, replaced
 
