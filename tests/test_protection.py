@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bots import Script
 from core.account import ledger
 from core.bot.trader import Trader
+from core.model import KlineRow
 from core.storage import loads
 from paper_fixed import FILTERS, FixedMarket
 from stepped import World, run_until
@@ -264,4 +266,45 @@ def test_a_stop_that_is_over_while_nobody_can_say_how_sends_no_sale(live: LIVES)
     world.ask("DELETE", "/paper/faults")
     settle(world, [bot])
     assert bot.position.direction is None and [row["tag"] for row in fills(world)] == ["entry", "stop_loss"]
+    books_match(world)
+
+
+class Fallen(Script):
+    """Buys once, and says SELL of one candle only, however often it is asked."""
+
+    first_ms = 0
+
+    def analyze(self, data: Sequence[KlineRow]) -> dict[str, Any]:
+        minute = (int(data[-1][0]) - self.first_ms) // 60_000
+        return {"signal": {8: "BUY", 10: "SELL"}.get(minute, "HOLD"), "reasoning": f"minute {minute}"}
+
+
+@pytest.mark.parametrize(
+    ("method", "fault", "params"),
+    [
+        ("DELETE", "drop_before", {}),
+        ("DELETE", "drop_after", {}),
+        ("DELETE", "hang_after", {"seconds": 60}),
+        ("DELETE", "error", {"status": 503, "code": -1000, "executed": True}),
+        ("DELETE", "error", {"status": 503, "code": -1008, "executed": False}),
+        ("GET", "error", {"status": 400, "code": -1100}),
+    ],
+)
+def test_a_sell_signal_whose_cancel_got_no_answer_is_carried_out_in_the_same_slot(live: LIVES, method: str, fault: str, params: dict[str, Any]) -> None:
+    world = live(*[FLAT] * 5)
+    strategy = Fallen()
+    strategy.first_ms = world.market_ms() // 60_000 * 60_000 - 9 * 60_000
+    bot = world.bot(1, "BTCUSDT", strategy, "500", timeframe="1m", check_interval=60, offset=0)
+    assert bot.start()
+    settle(world, [bot])
+    assert len(bot.position.orders) == 2
+    world.step_to(world.market_ms() + 60_000)
+    settle(world, [bot])
+    world.ask("POST", "/paper/faults", {"method": method, "path": "/api/v3/order", "fault": fault, "times": 2, "params": params})
+    world.step_to(world.market_ms() + 60_000)
+    for _ in range(40):
+        world.wall += 500
+        bot.step()
+    assert [row["tag"] for row in fills(world)] == ["entry", "signal"]
+    assert bot.position.direction is None and not bot.position.orders
     books_match(world)

@@ -159,7 +159,8 @@ class Desk:
             else:
                 self.bot.status.clear("refused", "funds")
             return []
-        self.undone = self.undone or result.outcome == "not_sent" or (leaving and result.outcome == "unknown")
+        # A cancel clears the way for what comes after it: until it is known how it ended, that was not done either.
+        self.undone = self.undone or result.outcome == "not_sent" or (result.outcome == "unknown" and (leaving or intent.action == "cancel"))
         if result.outcome == "unknown":
             return ["the order's outcome is not known yet"]
         self.bot.listing.doubt()

@@ -203,7 +203,7 @@ class Executor:
         except RateLimited:
             raise
         except (Unavailable, Refused) as e:
-            return Result("refused", str(e), order.client_id)
+            return Result("not_sent" if isinstance(e, Unavailable | ClockRefused) else "refused", str(e), order.client_id)
         log.info("🚫 ORDER CANCELED: %s (%s)", order.client_id, order.tag or order.role)
         self.book(update)
         return Result("done", update.status, order.client_id)
