@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.backtest import engine, metrics, prepare, several
+from core.backtest import engine, exact, metrics, prepare, several
 from core.errors import InputError
+from core.market.bars import Bars
 from core.storage import loads
 from tests.backtest_help import walk_bars
 from tests.test_backtest_command import as_json, rows
@@ -76,3 +77,64 @@ def test_the_command_takes_several_symbols_and_tells_them_apart_and_together(fol
         assert backtest.main([*base, str(folder), *wrong]) == 2
     assert backtest.main([*base, str(folder / "BTC_USDT-5m.json")]) == 2
     assert "need a folder" in capsys.readouterr().err
+
+
+# --- symbols that come late, go early and have gaps ------------------------------------------------
+
+NAMES = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "LTCUSDT")
+
+
+def uneven() -> list[Bars]:
+    """Four coins with equal instants: one from the start to the end, one listed later, one delisted, one with two gaps."""
+    whole = [replace(walk_bars(1000, seed=20 + i, move=0.004), symbol=name) for i, name in enumerate(NAMES)]
+    kept = np.ones(1000, np.bool_)
+    kept[400:440] = kept[700:790] = False
+    holed = Bars(NAMES[3], "5m", *(column[kept] for column in whole[3].columns()))  # type: ignore[arg-type]
+    return [whole[0], whole[1].cut(400, None), whole[2].cut(None, 700), holed]
+
+
+def parts_of(candles: list[Bars], **fields: Any) -> list[prepare.Prepared]:
+    found = []
+    for bars in candles:
+        wanted = prepare.Wanted("scalping", bars.symbol, "5m", cash=Decimal(1000), **fields)
+        strategy = prepare.build(wanted, {})
+        found.append(prepare.Prepared(prepare.configure(wanted, strategy, prepare.symbol_of(bars.symbol, bars), "5m"), bars, strategy))
+    return found
+
+
+POTS = (("compound", None), ("compound", 700), ("fixed", 200), ("all_available", None))
+
+
+@pytest.mark.parametrize(("sizing", "amount"), POTS)
+def test_each_is_what_it_would_be_alone_and_one_pot_is_never_overdrawn(monkeypatch: pytest.MonkeyPatch, sizing: str, amount: int | None) -> None:
+    parts = parts_of(uneven(), sizing=sizing, trade_amount=None if amount is None else Decimal(amount))
+    for p, r in zip(parts, several.run(parts, "each"), strict=True):
+        assert list(r.trades) == list(engine.run(p.config, p.bars, p.strategy, engine="exact").trades) and len(r.trades) > 5
+    logs: list[exact.Played] = []
+    plain = exact.play
+    monkeypatch.setattr(exact, "play", lambda *a, **k: logs.append(plain(*a, **k)) or logs[-1])
+    results = several.run(parts, "one")
+    (played,) = logs
+    assert min(amount for _, _, amount in played.log) >= 0, "neither cash nor a coin is ever below nothing"
+    (*_, cash) = (left for _, asset, left in played.log if asset == "USDT")
+    whole = several.total(results, [p.bars for p in parts], Decimal(1000))
+    profit = sum(t.profit for t in whole.trades)
+    assert whole.config.cash == 1000 and profit == cash - 1000, "all that the account gained are its trades' profits"
+    assert whole.equity.value[-1] == pytest.approx(float(cash), abs=1e-6)
+    assert whole.equity.value.min() > 0 and all(r.equity.value.min() > 0 for r in results)
+    assert [t.exit_time for t in whole.trades] == sorted(t.exit_time for t in whole.trades)
+
+
+def test_what_was_refused_is_told_of_the_symbol_that_it_was_refused_to(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = parts_of(uneven(), sizing="fixed", trade_amount=Decimal(900))
+    results = several.run(parts, "one")
+    counts = [sum(r.refused.values()) for r in results]
+    assert sum(counts) > 20 and len(set(counts)) > 1, counts
+    whole = several.total(results, [p.bars for p in parts], Decimal(1000))
+    assert sum(whole.refused.values()) == sum(counts)
+    line = ["--strategy", "scalping", "--symbol", "BTCUSDT,ETHUSDT", "--timeframe", "5m", "--cash", "1000", "--trade-amount", "900", "--sizing", "fixed"]
+    assert backtest.main([*line, "--data", str(folder), "--pot", "one", "--json"]) == 0
+    found = loads(capsys.readouterr().out)
+    assert found["metrics"]["cash"] == 1000 and float(found["metrics"]["equity_final"]) == pytest.approx(1000 + float(found["metrics"]["profit"]), abs=1e-6)
+    assert backtest.main([*line, "--data", str(folder), "--pot", "one"]) == 0
+    assert "USDT: not done" in capsys.readouterr().out

@@ -115,7 +115,7 @@ def _several(given: argparse.Namespace, wanted: prepare.Wanted) -> int:
     progress = words.Progress("backtesting")
     results = [replace(r, warnings=(*r.warnings, *honesty.doubts(p))) for r, p in zip(several.run(prepared, given.pot, progress), prepared, strict=True)]
     progress.done()
-    whole = several.total(results, [p.bars for p in prepared])
+    whole = several.total(results, [p.bars for p in prepared], wanted.cash if given.pot == "one" else None)
     figures, parts = metrics.of(whole), [metrics.of(r, p.bars) for r, p in zip(results, prepared, strict=True)]
     notes = {p.config.symbol.name: report.notes(r, p.bars) for r, p in zip(results, prepared, strict=True)}
     if given.report:
@@ -138,6 +138,9 @@ def _several(given: argparse.Namespace, wanted: prepare.Wanted) -> int:
     widths = [max(map(len, column)) for column in columns]
     for line, name in enumerate(["", *(rows[0][i][0] for i in shown)]):
         print(f"  {name:<{width}}  " + "  ".join(column[line].rjust(w) for column, w in zip(columns, widths, strict=True)))
+    for name, r in zip(names, results, strict=True):
+        for reason, n in r.refused.items():
+            print(f"  {name}: not done {n:,} times: {reason}")
     for name, said in notes.items():
         for note in said:
             print(f"! {name}: {note}")

@@ -214,8 +214,8 @@ def _result(config: Config, played: Sequence[tuple[Task, exact.Played]], which: 
         opened, worth = equity(task, run_of.log, together or [task])
         times.append(opened)
         values.append(worth)
-        warnings |= dict.fromkeys(run_of.warnings)
-        for why, count in run_of.refused.items():
+        warnings |= dict.fromkeys(run_of.warnings[which])
+        for why, count in run_of.refused[which].items():
             refused[why] = refused.get(why, 0) + count
     curve = Equity(np.concatenate(times), np.concatenate(values)) if times else Equity(np.empty(0, np.int64), np.empty(0, np.float64))
     return Result(config, sorted(found, key=lambda t: t.exit_time), curve, tuple(warnings), refused)

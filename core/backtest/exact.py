@@ -54,12 +54,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of a run: the fills of each task, and what each asset came to after each fill (ms, asset, amount)."""
+    """What came of a run: fills, warnings and refusals of each task, and what each asset came to after each fill (ms, asset, amount)."""
 
     fills: list[list[Fill]]
     log: list[tuple[int, str, Decimal]]
-    warnings: tuple[str, ...]
-    refused: dict[str, int]
+    warnings: list[tuple[str, ...]]
+    refused: list[dict[str, int]]
 
 
 class Timetable:
@@ -244,13 +244,8 @@ def play(tasks: Sequence[Task], cash: Decimal, progress: Progress | None = None)
             if progress is not None and steps % 256 == 0 and (done := (ms - start) / max(end - start, 1)) - told >= 0.01:
                 told = done
                 progress(done)
-    refused: dict[str, int] = {}
-    warnings: dict[str, None] = {}
-    for d in drivers:
-        warnings |= dict.fromkeys(d.player.warnings.values())
-        for why, count in d.player.refused.items():
-            refused[why] = refused.get(why, 0) + count
-    return Played([d.player.ledger.fills for d in drivers], account.log, tuple(warnings), refused)
+    players = [d.player for d in drivers]
+    return Played([p.ledger.fills for p in players], account.log, [tuple(p.warnings.values()) for p in players], [p.refused for p in players])
 
 
 @contextmanager

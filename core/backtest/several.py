@@ -43,11 +43,12 @@ def run(prepared: Sequence[Prepared], pot: str, progress: Callable[[float], None
     ]
 
 
-def total(results: Sequence[Result], candles: Sequence[Bars]) -> Result:
-    """All of them as one account: trades by exit time, cash the sum of theirs, equity from trades and closes (`curve`).
+def total(results: Sequence[Result], candles: Sequence[Bars], pot: Decimal | None = None) -> Result:
+    """All of them as one account: trades by exit time, cash the sum of theirs (or the one `pot` that they share, whatever
+    part of it each was to spend), equity from trades and closes (`curve`).
 
     Its settings are those of the first: what differs (the symbol) means nothing in it."""
-    cash = sum((r.config.cash for r in results), Decimal(0))
+    cash = sum((r.config.cash for r in results), Decimal(0)) if pot is None else pot
     trades = sorted((t for r in results for t in r.trades), key=lambda t: (t.exit_time, t.symbol))
     warnings = tuple(dict.fromkeys(w for r in results for w in r.warnings))
     refused: dict[str, int] = {}
@@ -88,5 +89,6 @@ def _share(p: Prepared, parts: int) -> Prepared:
 
 
 def _own(result: Result, p: Prepared) -> Result:
-    config = replace(result.config, cash=p.config.plan.trade_amount)
+    plan = p.config.plan
+    config = replace(result.config, cash=p.config.cash if plan.sizing == "all_available" else plan.trade_amount)
     return replace(result, config=config, equity=curve([result], [p.bars], config.cash))
