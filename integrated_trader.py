@@ -48,7 +48,7 @@ from core.errors import (
     StrategyError,
 )
 from core.model import HIGHEST_ID
-from core.storage import Files
+from core.storage import Files, Lock
 from strategies import registry as strategy_registry
 
 if TYPE_CHECKING:
@@ -175,8 +175,8 @@ def find_record(files: Files, bot_id: int) -> Mapping[str, Any] | None:
         return None
 
 
-def run(arguments: argparse.Namespace, settings: Settings, files: Files, state: status.Status, signals: Signals) -> None:
-    """Build the trader and run it; raises what ends it with a code other than 0."""
+def run(arguments: argparse.Namespace, settings: Settings, files: Files, state: status.Status, signals: Signals, lock: Lock) -> None:
+    """Build the trader and run it; raises what ends it with a code other than 0. `lock`: held, and kept."""
     from core.bot import setup
 
     record = find_record(files, arguments.bot_id)
@@ -230,6 +230,11 @@ def run(arguments: argparse.Namespace, settings: Settings, files: Files, state: 
 
         return preflight.vet(exchange, idle)
 
+    def keep_place() -> None:
+        """Somebody may take the lock's file for a leftover and delete it: the next start would be a second process."""
+        with contextlib.suppress(OSError):  # nothing can be written now: tried again at the next step
+            lock.keep()
+
     trader = Trader(
         config,
         settings,
@@ -243,6 +248,7 @@ def run(arguments: argparse.Namespace, settings: Settings, files: Files, state: 
         state=state,
         vet=vet,
         once=arguments.once,
+        keep_place=keep_place,
     )
     signals.trader = trader
     if signals.heard:
@@ -289,13 +295,18 @@ def main(argv: list[str]) -> int:
         state.write()  # from here on the file speaks of this process, not of the last one
     code, reason, heard = EXIT_UNEXPECTED, "ended unexpectedly", None
     try:
-        run(arguments, settings, files, state, signals)
+        run(arguments, settings, files, state, signals, lock)
         heard = signals.heard
         trader = signals.trader
         code, reason = EXIT_OK, (trader.finished if trader and trader.finished else f"stopped by {heard}")
         log.info("👋 STOPPED BOT: %s (%s)", arguments.name, reason)
     except (SettingsError, InputError, StrategyError) as e:
         code, reason = EXIT_BAD_ARGUMENTS, str(e)
+    except AlreadyRunning as e:
+        # Its lock's file was deleted, and another process has it now: files and status are that one's.
+        log.error("🛑 Bot %d runs as process %s by now; this one ends, and leaves everything to it", bot_id, e.pid or "unknown")
+        logging.shutdown()
+        return EXIT_ALREADY_RUNNING
     except StateError as e:
         code, reason = EXIT_STATE_UNREADABLE, str(e)
     except AccessRefused as e:

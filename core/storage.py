@@ -301,6 +301,26 @@ class Lock:
             os.close(self._fd)
             self._fd = None
 
+    def keep(self) -> None:
+        """Held, but is its file still the one that others ask? Taken anew where somebody deleted or replaced it.
+
+        Raises AlreadyRunning where another process holds the new one by now, OSError where no file can be made."""
+        if self._fd is None:
+            return
+        ours = os.fstat(self._fd)
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            before, self._fd = self._fd, None
+            try:
+                self.acquire()
+            except BaseException:
+                self._fd = before
+                raise
+            os.close(before)
+
     def holder(self) -> int | None:
         """The pid of the process that holds it, None where nobody does."""
         if self._fd is not None:

@@ -337,3 +337,30 @@ def test_after_a_reset_of_the_paper_exchange_the_books_begin_anew_and_an_open_po
     home.checked(2)
     sources = sorted(key.split("/")[-1] for key in home.json("data/baseline.json")["accounts"])
     assert sources == ["synthetic:1", "synthetic:1#2"]
+
+
+def test_a_deleted_lock_file_lets_no_second_process_of_a_bot_start(home: Home) -> None:
+    home.paper()
+    first = home.bot()
+    home.checked()
+    (home.path / "bot_1.lock").unlink()
+    until((home.path / "bot_1.lock").exists, "the lock's file anew", 10)
+    code, err = ended(home.bot())
+    assert (code, first.poll()) == (3, None)
+    assert f"already running as process {first.pid}" in err
+
+
+def test_a_bot_whose_place_another_process_has_taken_ends_with_code_3_and_leaves_the_files_to_it(home: Home) -> None:
+    home.paper()
+    first = home.bot()
+    home.checked()
+    first.send_signal(signal.SIGSTOP)
+    (home.path / "bot_1.lock").unlink()
+    second = home.bot()
+    until(lambda: home.status()["pid"] == second.pid and home.status()["state"] == "running", "the second process", 20)
+    first.send_signal(signal.SIGCONT)
+    assert first.wait(patience(10)) == 3
+    assert second.poll() is None
+    assert f"Bot 1 runs as process {second.pid} by now" in home.log()
+    until(lambda: home.status()["pid"] == second.pid, "the second one's status")
+    assert home.status()["exit"] is None

@@ -56,7 +56,8 @@ class Trader:
     """One bot's life. `read_record` gives its record anew at each check, None where it has none;
     `needs` the bots' next entries on this account in a quote asset, for the word about pots;
     `openers` make the named series that the strategy declares; `vet` looks at the keys at the start,
-    told whether nothing is open: what to warn of, or AccessRefused.
+    told whether nothing is open: what to warn of, or AccessRefused; `keep_place` makes sure that this is
+    still the bot's only process, or raises AlreadyRunning.
 
     `strategy` None is guard mode: no entries, only stop, target and booking, until flat; with `once`
     only booking, until the books say what the exchange says (core/bot/booking.py).
@@ -78,10 +79,12 @@ class Trader:
         openers: Mapping[str, series.Opener] = series.OPENERS,
         vet: Callable[[bool], str] = lambda idle: "",
         once: bool = False,
+        keep_place: Callable[[], None] = lambda: None,
     ):
         self.config, self.settings, self.files, self.exchange, self.clock, self.strategy = config, settings, files, exchange, clock, strategy
         self.guard = strategy is None
         self.read_record, self.needs, self.openers, self.vet = read_record, needs, openers, vet
+        self._keep_place = keep_place
         self.status = state or status.Status(files, config.bot_id)
         self.heartbeat, self.agenda = Heartbeat(self.status, clock), Agenda(clock, lambda: self.config)
         self.attempts = Attempts(clock, self.status, lambda: self.position, self._at_risk)
@@ -166,6 +169,7 @@ class Trader:
 
     def step(self) -> None:
         """Everything that is due now, each by itself: what fails is tried again later."""
+        self._keep_place()
         self.exchange.priority = "entry" if self.position.idle else "exit"
         if self.booking is not None:
             self.finished = self.booking.step(self._try)
