@@ -50,6 +50,14 @@ def test_the_lines_of_an_exception_stand_indented_below_its_message(handler: log
     assert LINE.fullmatch(first) and rest and all(line.startswith("    ") for line in rest)
 
 
+def test_a_log_that_somebody_deleted_is_begun_anew(handler: logging.Logger, tmp_path: Path) -> None:
+    handler.info("before")
+    (tmp_path / "bot_1.log").unlink()
+    handler.info("after")
+    handler.info("and on")
+    assert [line.rpartition(" - ")[2] for line in (tmp_path / "bot_1.log").read_text().splitlines()] == ["after", "and on"]
+
+
 @pytest.mark.skipif(shutil.which("tail") is None, reason="there is no tail here")
 def test_tail_goes_on_through_a_rotation(handler: logging.Logger, tmp_path: Path) -> None:
     path, out = tmp_path / "bot_1.log", tmp_path / "seen"

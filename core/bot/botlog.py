@@ -68,11 +68,23 @@ class _File(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             # Before a line, not after one: whoever follows the file has had time to read the last.
-            if os.fstat(self._fd).st_size > self.limit:
+            told = os.fstat(self._fd)
+            if not told.st_nlink:
+                self._anew()
+            elif told.st_size > self.limit:
                 self._rotate()
             os.write(self._fd, (self.format(record) + "\n").encode("utf-8", "replace"))
         except OSError:
             pass  # a full disk must not end a bot that guards a position; the terminal still shows the line
+
+    def _anew(self) -> None:
+        """Somebody deleted the file: what is written from here on would be lost. Under the same number, which others hold."""
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with contextlib.suppress(OSError):  # stderr may be closed
+            if os.path.sameopenfile(self._fd, 2):
+                os.dup2(fd, 2)
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
 
     def _rotate(self) -> None:
         for n in range(self.keep - 1, 0, -1):
