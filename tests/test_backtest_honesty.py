@@ -221,6 +221,32 @@ def test_every_backtest_says_where_a_bot_would_have_heard_something_else(cls: ty
     assert "A BOT WOULD NOT TRADE LIKE THIS" in told and "the last 100 candles" in told and "--check-warmup" in told
 
 
+class SlowCross(Cross):
+    """Says 21 rows, is handed 100, needs 121, and signals only where a price crosses its mean: few answers differ."""
+
+    key = "slow_cross"
+
+    def signals(self, candles: pd.DataFrame) -> np.ndarray:
+        mean = candles["close"].rolling(121, min_periods=1).mean()
+        return (candles["close"].rolling(5).mean() > mean).astype(int).diff().fillna(0).astype(int).to_numpy()
+
+
+class Thrice(Slow):
+    """The same, but it speaks only far below the mean."""
+
+    def signals(self, candles: pd.DataFrame) -> np.ndarray:
+        last = candles["close"].rolling(121, min_periods=1)
+        return (candles["close"] < last.mean() - 2.5 * last.std()).astype(int).to_numpy()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("cls", [Slow, SlowCross, Thrice, Backfilled])
+def test_answers_that_differ_now_and_then_are_found_where_they_turn(cls: type[Strategy], seed: int) -> None:
+    bars = walk_bars(8000, seed=seed)
+    (told,) = honesty.doubts(prepared(cls(), bars))
+    assert "A BOT WOULD NOT TRADE LIKE THIS" in told and honesty.doubts(prepared(cls(), bars)) == (told,)
+
+
 @pytest.mark.parametrize("build", [Cross, KeepsNothing, Counter, lambda: PlainStrategy(Plain)])
 def test_no_backtest_doubts_what_a_bot_would_hear_just_so(build: Callable[[], Strategy]) -> None:
     assert honesty.doubts(prepared(build())) == ()

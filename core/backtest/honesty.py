@@ -30,7 +30,7 @@ from strategies.base import MarketView, Strategy
 SEGMENT = 20_000  # rows that are looked at as one table; a longer series is looked at in several
 SEGMENTS = 4
 ROWS_SEGMENT = 3000  # ... of strategies that are asked row by row
-QUICK_SEGMENT, QUICK_MOMENTS = 5000, 20  # what `doubts` looks at
+QUICK_SEGMENT, QUICK_MOMENTS, QUICK_BLOCK = 10_000, 6, 30  # what `doubts` looks at: rows, moments of each kind, rows asked for at once
 SHOWN = 5
 DEEP = 4000  # rows that stand for "all of them" where the needed ones are counted
 Build = Callable[[], Strategy]
@@ -191,13 +191,12 @@ def doubts(prepared: Prepared) -> tuple[str, ...]:
     asker = _Asker(prepared, lambda: strategy)
     start = max(0, total - max(QUICK_SEGMENT, 4 * needed))
     whole = asker.table(strategy, start, total)
-    cuts = asker.cuts(np.random.default_rng(1), start, total - 1, QUICK_MOMENTS, whole[:-1])
-    cuts = [k for k in cuts if k + 1 - start >= needed]  # before, the table is as short as a bot's
+    cuts = sorted({*_moments(whole, needed), *_suspects(asker, whole, start, needed)})
     wrong = []
     for k in cuts:
-        told, bot = SIGNAL_NAMES[int(whole[k - start])], asker.attempt(strategy, "signals", k + 1 - needed, k)
+        told, bot = SIGNAL_NAMES[int(whole[k])], asker.attempt(strategy, "signals", start + k + 1 - needed, start + k)
         if told != bot:
-            wrong.append(f"{utc(int(prepared.bars.open_ms[k]))} it said {told}, a bot would hear {bot}")
+            wrong.append(f"{utc(int(prepared.bars.open_ms[start + k]))} it said {told}, a bot would hear {bot}")
     if not wrong:
         return ()
     return (
@@ -205,6 +204,41 @@ def doubts(prepared: Prepared) -> tuple[str, ...]:
         f"what a bot hands it, the last {needed} candles and none after them (at {wrong[0]}). It sees the future, or needs more candles than it "
         "declares: utils/backtest.py --check-lookahead --check-warmup tells which.",
     )
+
+
+def _moments(whole: np.ndarray, needed: int) -> list[int]:
+    """Rows of `whole` to ask a bot's question at: where the answer turns, where it signals, and anywhere, each evenly over the time.
+
+    A rare difference is one of when an answer turns; rows in the middle of a long silence never show it."""
+    rows = np.arange(needed - 1, len(whole) - 1)  # before, the table is as short as a bot's
+    told = whole[rows]
+    turns = rows[np.append(True, told[1:] != told[:-1])] if len(rows) else rows
+    return [k for some in (turns, rows[told != 0], rows) for k in _evenly(some, QUICK_MOMENTS)]
+
+
+def _suspects(asker: _Asker, whole: np.ndarray, start: int, needed: int) -> list[int]:
+    """Rows that answer otherwise in a table that begins little more than a bot's candles before them: one question for many rows.
+
+    It only says where to look: they are asked as a bot asks."""
+    rows = np.arange(needed - 1, len(whole) - QUICK_BLOCK)
+    if not len(rows):
+        return []
+    turns = rows[np.append(True, whole[rows][1:] != whole[rows][:-1])]
+    found: list[int] = []
+    for k in _evenly(turns - 1, 2 * QUICK_MOMENTS):
+        first = max(k + 1 - needed, 0)
+        try:
+            part = asker.table(asker.example, start + first, start + k + QUICK_BLOCK)[k - first :]
+        except StrategyError:
+            continue
+        found += (np.flatnonzero(part != whole[k : k + QUICK_BLOCK])[:1] + k).tolist()
+    return [k for k in found if k >= needed - 1]
+
+
+def _evenly(rows: np.ndarray, count: int) -> list[int]:
+    if len(rows) <= count:
+        return [int(k) for k in rows]
+    return [int(k) for k in rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]]
 
 
 class _Asker:
