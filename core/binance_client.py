@@ -12,7 +12,6 @@ Wire facts: binance-spot-api-docs (rest-api.md, errors.md, filters.md).
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -31,7 +30,7 @@ from core.binance_paper import PaperSide, source_of
 from core.binance_transport import Gate, Wire
 from core.binance_wire import listed, number
 from core.clock import wall_ms
-from core.config import Settings, is_loopback
+from core.config import Settings
 from core.errors import AccessRefused, ClockRefused, ExchangeError, NotFound, RateLimited, Refused, Unavailable, Unsupported
 from core.exchange import Book, Capabilities, Exchange, KeyRights, TimeReading
 from core.model import ZERO, Balance, Candles, Fill, Mode, OrderRequest, Symbol, Update, Venue
@@ -77,11 +76,7 @@ def _client(settings: Settings, keys: tuple[str, str], url: str, clock: Signatur
     client.API_URL = f"{url}/api"
     client.MARGIN_API_URL = f"{url}/sapi"
     client.REQUEST_RECVWINDOW = settings.recv_window
-    host = re.sub(r"^https?://", "", url).split("/")[0].rsplit(":", 1)[0]
-    if is_loopback(host):
-        client.session.trust_env = False  # a proxy must not be asked for our own machine
-    client.session.mount("http://", transport)
-    client.session.mount("https://", transport)
+    transport.carry(client.session, url)
     return client
 
 
@@ -144,8 +139,7 @@ class BinanceClient(Exchange):
             except Unavailable as e:
                 how = "the yard starts it (./start.sh, or utils/yard.py start), `python3 -m core.paper` runs it by hand"
                 raise Unavailable(f"the paper exchange on port {self.settings.paper_port} does not answer: {how} ({e})") from e
-            source = source_of(status, installation, self.settings.paper_port)
-            self.venue = Venue("binance", "spot", self.venue.account, "paper", source)
+            self.venue = Venue("binance", "spot", self.venue.account, "paper", source_of(status, installation, self.settings.paper_port))
 
     # --- reads ------------------------------------------------------------------
 
@@ -166,10 +160,7 @@ class BinanceClient(Exchange):
 
     def server_ms(self, tries: int = READ_TRIES) -> int:
         """The exchange's wall clock, which signatures are judged by."""
-        return self._read(self._server_ms, tries=tries)
-
-    def _server_ms(self) -> int:
-        return int(self._client.get_server_time()["serverTime"])
+        return self._read(lambda: int(self._client.get_server_time()["serverTime"]), tries=tries)
 
     def symbol(self, name: str) -> Symbol:
         def ask() -> Symbol:
@@ -336,14 +327,13 @@ class BinanceClient(Exchange):
 
     def measure_offset(self, again: bool = False) -> None:
         """Ask the exchange for its time if signatures need it, or `again`."""
-        if not again and not self.clock.due():
-            return
 
-        def measure() -> tuple[int, int]:  # each try by itself: a try that failed is no part of the trip
+        def measure() -> None:  # each try by itself: a try that failed is no part of the trip
             began = self.clock.monotonic_ms()
-            return self._server_ms(), began
+            self.clock.measured(int(self._client.get_server_time()["serverTime"]), began)
 
-        self.clock.measured(*self._read(measure))
+        if again or self.clock.due():
+            self._read(measure)
 
     def attach_order_path(self, send: Callable[[str, str, Decimal], Update]) -> None:
         self._order_path = send

@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 
 from core.binance_limits import orders_in, weight
 from core.clock import wall_ms
+from core.config import is_loopback
 from core.exchange import Priority
 
 log = logging.getLogger("botyard.binance")
@@ -59,6 +60,13 @@ class Wire(HTTPAdapter):
         self.gate, self.priority = gate, priority
         self.latest_order_ms: int | None = None
         self.beat: Callable[[], None] | None = None  # called before each request: its owner lives
+
+    def carry(self, session: requests.Session, url: str) -> None:
+        """All that `session` sends goes through here; `url` is where to."""
+        if is_loopback(urlsplit(url).hostname or ""):
+            session.trust_env = False  # a proxy must not be asked for our own machine
+        session.mount("http://", self)
+        session.mount("https://", self)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         return watched(self._counted, self, request, *args, **kwargs)
