@@ -21,7 +21,7 @@ from core.errors import SettingsError
 from core.model import MODES, Mode
 
 ROOT = Path(__file__).resolve().parent.parent
-PROJECTS_OWN = ROOT / ".env"  # read where the home has none
+_PROJECTS_OWN = ROOT / ".env"
 TIMEFRAMES = ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
 
 
@@ -246,6 +246,12 @@ def names() -> dict[str, tuple[str, str]]:
     return {f.name.upper(): (f.metadata["default"], f.metadata["help"]) for f in fields(Settings) if f.metadata}
 
 
+def env_file(home: Path) -> Path:
+    """The `.env` that counts: the home's, else the project's. It need not be there."""
+    own = home / ".env"
+    return own if home != ROOT and own.is_file() else _PROJECTS_OWN
+
+
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """Settings, or SettingsError with every problem, each with its name and what would be right."""
     from dotenv import dotenv_values
@@ -256,7 +262,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     problems: list[str] = []
     if not home.is_dir():
         raise SettingsError(f"BOTYARD_HOME: {home} is not a folder; create it, or leave BOTYARD_HOME empty")
-    file = home / ".env" if (home / ".env").is_file() else PROJECTS_OWN
+    file = env_file(home)
     values: dict[str, str | None] = {}
     if file.is_file():
         try:

@@ -47,7 +47,7 @@ os.fsync = _handed_over
 _quick_folder()
 for _name in (*config.names(), "BOTYARD_HOME"):
     os.environ.pop(_name, None)
-config.PROJECTS_OWN = Path(__file__).parent / "there-is-no-such.env"  # ./start.sh leaves one in the project's root
+config._PROJECTS_OWN = Path(__file__).parent / "there-is-no-such.env"  # ./start.sh leaves one in the project's root
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ from typing import Any
 from core.bot import catchup, position, status
 from core.bot.journal import decisions_name, fills_name
 from core.clock import wall_ms
-from core.config import ROOT
+from core.config import ROOT, env_file
 from core.errors import Conflict, InputError, StateError
 from core.storage import Files, dumps, fsync_folder, installation, loads
 
@@ -265,16 +265,14 @@ class Taking:
             if not _PASSING.search(name) and (name not in left or (history and name == "history.db")):
                 self.copy(f"data/{name}")
         if secrets:
-            self.keep(".env", self.read(".env") or self._settings_of_the_project())
+            file = env_file(self.files.home)
+            self.keep(".env", file.read_bytes() if file.is_file() else None)
 
     def paper(self) -> None:
         """The paper exchange, after everything that trades on it."""
         self.progress("The paper exchange")
         self.database("data/paper/paper.db")
         self.keep("data/paper/clock", self.read("data/paper/clock"))
-
-    def _settings_of_the_project(self) -> bytes | None:
-        return (ROOT / ".env").read_bytes() if (ROOT / ".env").is_file() else None
 
     # --- one file ---
 

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from core import config
 from core.config import ROOT
 from core.fleet.checks import Check
 from core.fleet.resources import FREE_RISK_MB, FREE_WARNING_MB, MB
@@ -82,7 +83,7 @@ def writable(home: Path) -> Iterator[Check]:
 
 def env_file(home: Path) -> Iterator[Check]:
     """Whether the file with the keys is there, and who may read it."""
-    path = home / ".env" if (home / ".env").is_file() else ROOT / ".env"
+    path = config.env_file(home)
     if not path.is_file():
         yield Check(".env", "warn", "there is none: every setting has its default", f"cp .env.example '{path}' && chmod 600 '{path}'")
         return

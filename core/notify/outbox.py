@@ -183,7 +183,7 @@ class Outbox:
 
     def _refresh(self, store: Store) -> None:
         """Settings and rules, when a file of theirs has changed."""
-        signature = tuple(_signature(p) for p in (self.files.path(".env"), config.ROOT / ".env", self.files.path(rules.FILE)))
+        signature = tuple(_signature(p) for p in (config.env_file(self.files.home), self.files.path(rules.FILE)))
         if signature == self._env.signature:
             return
         first, problems = not self._env.signature, []
