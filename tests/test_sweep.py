@@ -20,6 +20,7 @@ import pytest
 
 from core.backtest import arguments, engine, metrics, prepare, provenance, space, sweep
 from core.backtest.sweep import Outcome, Row, Sweep
+from core.bot import position
 from core.errors import InputError
 from core.fleet.registry import Registry
 from core.storage import Files, loads
@@ -378,6 +379,31 @@ def test_the_winner_goes_into_the_bots_record_only_when_agreed(run: Any, tmp_pat
     assert code == 1 and "its symbol is ETHUSDT" in err
     code, _, err = run(*vary, "--write-to-bot", "77", "--yes")
     assert code == 1 and "77" in err
+
+
+def test_before_the_winner_is_written_the_bots_state_is_told_and_behind_it_when_it_counts(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "active_bots.json").write_text("[]")
+    bots = Registry(Files(tmp_path))
+    number = bots.create({"name": "B", "symbol": "BTCUSDT", "strategy": "scalping", "trade_amount": 100, "mode": "paper"})["id"]
+    vary = ("--vary", "fast=5,10", "--vary", "stop_loss_pct=1,3", "--param", "slow=40", "--write-to-bot", str(number), "--yes")
+    code, _, err = run(*vary)
+    assert code == 0 and "(B, paper, not running) would get" in err and "when the bot is started" in err
+    (tmp_path / f"bot_{number}_position.json").write_text(json.dumps({"schema": position.SCHEMA, "position": "LONG", "orders": []}))
+    holder = "import sys; from core.storage import Files; Files(sys.argv[1]).lock(sys.argv[2]).acquire(); print('held', flush=True); sys.stdin.read()"
+    other = subprocess.Popen([sys.executable, "-c", holder, str(tmp_path), f"bot_{number}.lock"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        code, _, err = run(*vary)
+    finally:
+        other.kill()
+        other.communicate()
+    assert code == 0 and "(B, paper, running, a LONG position is open)" in err, err
+    assert "stop_loss_pct from its next check on; slow, fast when it is started again" in err and f"restart {number}" in err, err
+    (tmp_path / f"bot_{number}_position.json").write_text("{")
+    (tmp_path / f"bot_{number}_position.json.prev").unlink(missing_ok=True)
+    before = bots.bot(number)
+    code, _, err = run(*vary)
+    assert code == 1 and f"bot_{number}_position.json" in err and bots.bot(number) == before, "what can't be read changes nothing"
 
 
 def test_progress_tells_the_time_left_on_a_terminal_and_is_silent_elsewhere() -> None:

@@ -24,7 +24,7 @@ if __name__ == "__main__":
     ensure_packages(("simplejson", "dotenv", "numpy", "pandas"))
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,9 @@ def _write_to_bot(given: argparse.Namespace, asked: sweep.Sweep, best: sweep.Row
         changes: dict[str, Any] = {n: v for n, v in best.combination.items() if n in asked.exits}
         if params or asked.wanted.params:
             changes["params"] = {**(record.get("params") or {}), **asked.wanted.params, **params}
-        print(f"Bot {number} ({record.get('name')}, {record.get('mode') or 'paper'}) would get: {_words(changes)}", file=sys.stderr)
+        running = Files(_home()).lock(f"bot_{number}.lock").holder() is not None
+        told = _state(number, record, running)
+        print(f"Bot {number} ({record.get('name')}, {told}) would get: {_words(changes)}", file=sys.stderr)
         own = record.get("timeframe")
         if own and own != asked.timeframe:
             print(f"  but it trades {own} candles, the sweep was on {asked.timeframe}", file=sys.stderr)
@@ -181,8 +183,28 @@ def _write_to_bot(given: argparse.Namespace, asked: sweep.Sweep, best: sweep.Row
     except (BotyardError, OSError) as e:
         print(f"{e}", file=sys.stderr)
         return words.NOT_WRITTEN
-    print(f"Written to bot {number}; a running bot takes stop and target at its next check, parameters at its next start.", file=sys.stderr)
+    print(f"Written to bot {number}; {_counts(number, changes, running)}", file=sys.stderr)
     return words.OK
+
+
+def _state(number: int, record: Mapping[str, Any], running: bool) -> str:
+    """What a person should know before changing a bot: whose money, whether it runs, what is open."""
+    from core.fleet import state
+
+    mode = "LIVE, real money" if record.get("mode") == "live" else record.get("mode") or "paper"
+    business = state.open_business(state.read_position(Files(_home()), number))
+    return ", ".join(part for part in (mode, "running" if running else "not running", business) if part)
+
+
+def _counts(number: int, changes: Mapping[str, Any], running: bool) -> str:
+    """When what was written begins to count."""
+    if not running:
+        return "it counts when the bot is started."
+    now = [name for name in changes if name != "params"]
+    later = list(changes.get("params") or ())
+    parts = [f"{', '.join(now)} from its next check on"] if now else []
+    parts += [f"{', '.join(later)} when it is started again: python3 utils/yard.py restart {number}"] if later else []
+    return "; ".join(parts) + "."
 
 
 def _agreed() -> bool:
