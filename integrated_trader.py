@@ -32,6 +32,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from core import commandline
 from core.bot import botlog, status
 from core.config import Settings, load
 from core.errors import (
@@ -47,7 +48,6 @@ from core.errors import (
     StateError,
     StrategyError,
 )
-from core.model import HIGHEST_ID
 from core.storage import Files, Lock
 from strategies import registry as strategy_registry
 
@@ -84,7 +84,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         description="Runs one bot until it is stopped.",
         epilog="exit codes: 0 stopped as asked, 2 bad arguments or settings, 3 already running, 4 state can't be read, 5 refused by the exchange",
     )
-    parser.add_argument("bot_id", type=_bot_id, metavar="BOT_ID", help="the bot's number, from 1")
+    parser.add_argument("bot_id", type=commandline.bot_id, metavar="BOT_ID", help="the bot's number, from 1")
     parser.add_argument("name", type=_like("name"), metavar="BOT_NAME")
     parser.add_argument("symbol", type=_like("symbol"), metavar="SYMBOL", help="as the exchange writes it, e.g. BTCUSDT")
     parser.add_argument("strategy", metavar="STRATEGY", help="a strategy's key, e.g. volatile")
@@ -95,12 +95,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if found.once and not found.guard:
         parser.error("--once goes with --guard only")
     return found
-
-
-def _bot_id(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= HIGHEST_ID:
-        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a whole number from 1 to {HIGHEST_ID}")
-    return int(text)
 
 
 def _like(field: str) -> Callable[[str], Any]:
@@ -264,7 +258,7 @@ def main(argv: list[str]) -> int:
     except BadArguments as e:
         first = next((a for a in argv if not a.startswith("-")), "")
         with contextlib.suppress(argparse.ArgumentTypeError):  # without a number nobody knows whose status it is
-            _refuse(_home(), _bot_id(first), e.message)
+            _refuse(_home(), commandline.bot_id(first), e.message)
         raise
     bot_id = arguments.bot_id
     try:

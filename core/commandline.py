@@ -59,8 +59,8 @@ class Parser(argparse.ArgumentParser):
 
 def bot_id(text: str) -> int:
     """A bot's number, for argparse."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:10]) <= HIGHEST_ID:
-        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a bot's number, from 1")
+    if not text.isascii() or not text.isdigit() or len(text) > 30 or not 1 <= int(text) <= HIGHEST_ID:
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} must be a bot's number, a whole number from 1 to {HIGHEST_ID}")
     return int(text)
 
 

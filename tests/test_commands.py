@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from core import commandline
 from core.errors import AlreadyRunning, BotyardError, Conflict, InputError, NotFound, SettingsError, StateError, StrategyError, Unavailable
 from core.storage import Files
-from tests.processes import free_port
+from processes import free_port
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -179,3 +180,9 @@ def test_ctrl_c_ends_a_command_with_130(run: Run, monkeypatch: pytest.MonkeyPatc
         code, out, err = run(command, *arguments, "--json")
         assert (code, err.count("\n")) == (130, 1), (command, err)
         assert "Ctrl-C" in failure(out)
+
+
+@pytest.mark.parametrize("text", ["0", "1000000", "0000000001999999", "1" * 40, "٣", "1_0", "-1", ""])
+def test_what_is_no_bots_number_is_refused_by_bot_and_commands_alike(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 999999"):
+        commandline.bot_id(text)

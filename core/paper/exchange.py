@@ -245,7 +245,7 @@ class PaperExchange:
             except Unavailable as e:
                 self._undo()
                 log.warning("prices can't be had for now: %s", e)
-            except Exception:
+            except Exception:  # whatever it was, half a walk may not stay in memory; it is raised on
                 self._undo()
                 raise
 
